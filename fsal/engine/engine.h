@@ -1,0 +1,311 @@
+// engine.h: the file system, as the doors (NFS, POSIX) see it. Implementation: fsal/engine/fs.
+//
+// - Every operation that changes something and returns success is durable on return, except Write with Stability::kUnstable (durable after
+//   Commit) and the lock table (memory only).
+// - Names are any bytes but '/' and NUL, 1 to 255 bytes; "." and ".." are never stored and are refused as names (kInvalidName);
+//   the doors resolve them. Symbolic links are never followed here.
+// - Access checks by mode are the door's (it knows squashing and ACL flavour); the engine uses the Caller for ownership of what it
+//   makes, sticky directories, and who may change what (Caller::is_trusted switches these off).
+// Threads: any thread, entered and run to the end by the caller. Blocking calls poll the device while they wait.
+// Errors: Errc; kStaleHandle whenever the node does not exist (any more).
+#pragma once
+
+#include <sys/uio.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "fsal/engine/device/block_device.h"
+#include "fsal/engine/device/buffer_pool.h"
+
+namespace filer::engine {
+
+inline constexpr std::size_t kNameBytesMax = 255;
+inline constexpr std::size_t kSymlinkBytesMax = 4095;
+inline constexpr std::size_t kXattrNameBytesMax = 255;
+inline constexpr std::size_t kXattrValueBytesMax = 64 * 1024;
+inline constexpr std::uint32_t kLinksMax = 65000;
+inline constexpr std::uint64_t kFileBytesMax = 1ULL << 44;  // 16 TiB
+inline constexpr std::size_t kHandleBytes = 48;             // <= 59, so that it fits NFSv3 with Ganesha's own header
+inline constexpr std::uint64_t kRootInode = 2;
+inline constexpr std::uint32_t kRootFileset = 1;
+
+// Which node. Filesets are units of export with an fsid of their own; snapshot 0 is the live tree.
+struct NodeId {
+  std::uint32_t fileset = kRootFileset;
+  std::uint32_t snapshot = 0;
+  std::uint64_t inode = 0;
+  friend auto operator<=>(const NodeId&, const NodeId&) = default;
+};
+
+enum class NodeKind : std::uint8_t {
+  kFile = 1, kDirectory, kSymlink, kBlockDevice, kCharDevice, kFifo, kSocket
+};
+
+struct Attributes {
+  NodeId id;
+  std::uint64_t generation = 0;   // of the inode number; inode numbers are never reused, so it is informative
+  NodeKind kind = NodeKind::kFile;
+  std::uint32_t mode = 0;         // permission bits, 07777
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::uint32_t links = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t used_bytes = 0;   // allocated or reserved
+  std::uint32_t device_major = 0;
+  std::uint32_t device_minor = 0;
+  std::int64_t atime_ns = 0;      // since the epoch
+  std::int64_t mtime_ns = 0;
+  std::int64_t ctime_ns = 0;
+  std::int64_t btime_ns = 0;
+  std::uint64_t change = 0;       // NFSv4 change attribute (RFC 8881, 5.8.1.4): never repeats for other content, also over a crash
+  std::uint64_t fsid = 0;         // of the fileset
+};
+
+struct Caller {
+  std::uint32_t uid = 0;
+  std::uint32_t gid = 0;
+  std::span<const std::uint32_t> groups;  // supplementary
+  bool is_trusted = false;                // the door has decided; no ownership checks here
+};
+
+// Only what is set is changed. Times: now if the *_now flag is set.
+struct AttributeChange {
+  std::optional<std::uint32_t> mode, uid, gid;
+  std::optional<std::uint64_t> size_bytes;  // truncate or extend (a hole)
+  std::optional<std::int64_t> atime_ns, mtime_ns, btime_ns;
+  bool atime_now = false, mtime_now = false;
+};
+
+struct CreateOptions {
+  NodeKind kind = NodeKind::kFile;
+  AttributeChange attributes;              // mode default: 0; uid and gid default: the caller's (setgid directories: the directory's)
+  std::string_view symlink_target;         // kSymlink only
+  std::uint32_t device_major = 0, device_minor = 0;
+  // kFile: return an existing file instead of kExists when its verifier is the same (NFS EXCLUSIVE create, RFC 1813 3.3.8).
+  std::optional<std::array<std::uint8_t, 8>> exclusive_verifier;
+};
+
+// What an operation on a directory changed (NFSv4 change_info4, NFSv3 wcc_data).
+struct Created {
+  Attributes node;
+  Attributes directory;   // after
+  bool existed = false;   // exclusive create met its own file
+};
+struct Removed {
+  NodeId node;
+  bool last_link = false;
+};
+
+struct DirectoryEntry {
+  std::string name;
+  NodeId id;
+  std::uint64_t cookie = 0;   // > 2; stable for the life of the entry, never reused in this directory
+  NodeKind kind = NodeKind::kFile;
+};
+
+enum RenameFlags : std::uint32_t { kRenameReplace = 0, kRenameNoReplace = 1, kRenameExchange = 2 };
+enum class RemoveKind { kAny, kNotDirectory, kDirectory };
+
+struct FileSystemStatus {
+  std::uint64_t total_bytes = 0, free_bytes = 0, available_bytes = 0;
+  std::uint64_t total_nodes = 0, free_nodes = 0;
+  std::uint64_t fsid = 0;
+};
+
+// Data of a read, in place in pool buffers (or in one shared block of zeroes for holes). Valid while `holds` live; release it as soon as
+// the bytes were consumed.
+struct ReadResult {
+  std::vector<iovec> segments;
+  std::vector<BufferRef> holds;
+  std::uint64_t length_bytes = 0;
+  bool is_end_of_file = false;
+  Attributes attributes;
+};
+
+enum class Stability : std::uint8_t { kUnstable, kDataSync, kFileSync };  // RFC 1813, stable_how
+using WriteVerifier = std::array<std::uint8_t, 8>;  // changes whenever unstable data may have been lost
+
+struct WriteResult {
+  std::uint64_t length_bytes = 0;
+  Stability committed = Stability::kUnstable;  // never less than asked for
+  WriteVerifier verifier{};
+  Attributes attributes;
+};
+
+enum class LockKind : std::uint8_t { kRead, kWrite };
+// Byte-range lock. The owner is any bytes that the door makes unique (door prefix + client + owner).
+struct LockRange {
+  std::uint64_t offset_bytes = 0;
+  std::uint64_t length_bytes = 0;  // 0: to the end of the file, however far
+  LockKind kind = LockKind::kRead;
+};
+struct LockConflict {
+  LockRange range;
+  std::string owner;
+};
+
+struct MountOptions {
+  bool read_only = false;
+  std::uint64_t cache_bytes = 256ULL << 20;       // data cache, at most half of the device's pool
+  std::uint64_t dirty_bytes_max = 64ULL << 20;    // unstable data before writers are made to help
+  std::uint32_t checkpoint_interval_ms = 5000;
+};
+
+struct FormatOptions {
+  std::string volume_name;
+  bool overwrite = false;
+  std::uint64_t random_seed = 0;  // 0: from the machine
+};
+
+struct EngineCounters {
+  std::uint64_t reads = 0, read_bytes = 0, writes = 0, write_bytes = 0, commits = 0, metadata_changes = 0;
+  std::uint64_t copied_read_bytes = 0;    // payload bytes copied between device buffer and what Read hands out
+  std::uint64_t copied_write_bytes = 0;   // payload bytes copied between the caller's iovec and device buffers
+  std::uint64_t cache_hit_blocks = 0, cache_miss_blocks = 0;
+  std::uint64_t dirty_bytes = 0, cached_bytes = 0;
+  std::uint64_t log_groups = 0, log_transactions = 0, checkpoints = 0, recovered_groups = 0;
+  std::uint64_t free_blocks = 0, inodes = 0;
+};
+
+// One finding of check: what, where, which file.
+struct CheckFinding {
+  std::string what;
+  std::string where;   // key, block or inode
+  std::string path;    // of the file concerned, or empty
+};
+struct CheckReport {
+  std::vector<CheckFinding> findings;   // empty: the volume is sound
+  std::uint64_t inodes = 0, directories = 0, used_blocks = 0, bytes_verified = 0;
+};
+
+class Engine {
+ public:
+  virtual ~Engine() = default;  // without Unmount: as if killed
+
+  // Makes an empty file system with a root directory (0755, uid 0). Errors: kTooSmall, kExists, kReadOnly, the device's.
+  static Result<void> Format(BlockDevice& device, const FormatOptions& options);
+  // Recovers and serves. Errors: kNotOurs, kNewerVersion, kTooSmall, kCorrupt, the device's. Device and clock must outlive it.
+  static Result<std::unique_ptr<Engine>> Mount(BlockDevice& device, const Clock& clock,
+                                               const MountOptions& options);
+  // Offline, read-only walk over everything; with `verify_data` also reads all data. Errors: as Mount; damage is reported, not returned.
+  static Result<CheckReport> Check(BlockDevice& device, bool verify_data);
+
+  // Commits everything, checkpoint, clean flag. No other call may be running or follow.
+  virtual Result<void> Unmount() = 0;
+
+  virtual NodeId Root() const = 0;
+  virtual std::string VolumeName() const = 0;
+  virtual std::array<std::uint8_t, 16> VolumeUuid() const = 0;
+
+  // --- names
+  virtual Result<Attributes> Lookup(NodeId directory, std::string_view name) = 0;
+  virtual Result<Attributes> LookupParent(NodeId directory) = 0;  // the root's parent is the root
+  virtual Result<Created> Create(const Caller& caller, NodeId directory, std::string_view name,
+                                 const CreateOptions& options) = 0;
+  virtual Result<Attributes> Link(const Caller& caller, NodeId node, NodeId directory,
+                                  std::string_view name) = 0;
+  // kNotEmpty, kIsDirectory / kNotDirectory by RemoveKind. A node that is held (Hold) lives on until Release.
+  virtual Result<Removed> Remove(const Caller& caller, NodeId directory, std::string_view name,
+                                 RemoveKind kind) = 0;
+  virtual Result<void> Rename(const Caller& caller, NodeId from_directory, std::string_view from_name,
+                              NodeId to_directory, std::string_view to_name, std::uint32_t flags) = 0;
+  virtual Result<std::string> ReadLink(NodeId node) = 0;
+  // Entries with cookie > `after` in cookie order until `visit` returns false. "." and ".." are not among them. Returns true when
+  // the end was reached. `visit` runs without locks of the engine and may call it.
+  virtual Result<bool> ReadDirectory(
+      NodeId directory, std::uint64_t after,
+      const std::function<bool(const DirectoryEntry& entry)>& visit) = 0;
+  // A path from the root (for messages and reports), e.g. "/a/b"; any one of several links.
+  virtual Result<std::string> PathOf(NodeId node) = 0;
+
+  // --- attributes
+  virtual Result<Attributes> GetAttributes(NodeId node) = 0;
+  virtual Result<Attributes> SetAttributes(const Caller& caller, NodeId node,
+                                           const AttributeChange& change) = 0;
+  virtual Result<FileSystemStatus> GetStatus() = 0;
+  // Extended attributes; the name carries its namespace ("user.x", "security.NTACL", "system.posix_acl_access").
+  virtual Result<std::string> GetXattr(NodeId node, std::string_view name) = 0;
+  enum class XattrMode { kCreateOrReplace, kCreate, kReplace };
+  virtual Result<void> SetXattr(const Caller& caller, NodeId node, std::string_view name,
+                                std::string_view value, XattrMode mode) = 0;
+  virtual Result<void> RemoveXattr(const Caller& caller, NodeId node, std::string_view name) = 0;
+  virtual Result<std::vector<std::string>> ListXattrs(NodeId node) = 0;
+
+  // --- open files: keep an unlinked node alive. Counted; survives nothing (orphans are reclaimed at mount).
+  virtual Result<void> Hold(NodeId node) = 0;
+  virtual void Release(NodeId node) = 0;
+
+  // --- data. Any offset and length up to kFileBytesMax; length <= 1 MiB per call is answered at full speed, more is allowed up to 16 MiB.
+  virtual Result<ReadResult> Read(NodeId node, std::uint64_t offset_bytes,
+                                  std::uint64_t length_bytes) = 0;
+  virtual Result<WriteResult> Write(NodeId node, std::uint64_t offset_bytes,
+                                    std::span<const iovec> data, Stability stability) = 0;
+  // The same without waiting: `done` runs once, inline when all is in memory, else on the engine's completion thread. Segments of
+  // `data` must stay valid until then.
+  virtual void ReadAsync(NodeId node, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                         std::function<void(Result<ReadResult>)> done) = 0;
+  virtual void WriteAsync(NodeId node, std::uint64_t offset_bytes, std::span<const iovec> data,
+                          Stability stability, std::function<void(Result<WriteResult>)> done) = 0;
+  // Makes unstable data of the range (length 0: to the end) and the size durable. Errors: kIo; the verifier then changes.
+  virtual Result<WriteVerifier> Commit(NodeId node, std::uint64_t offset_bytes,
+                                       std::uint64_t length_bytes) = 0;
+  virtual WriteVerifier Verifier() const = 0;
+  // Everything of all files, and metadata (syncfs).
+  virtual Result<void> SyncAll() = 0;
+  // Punches a hole; size stays. Allocate: zero-filled, space assured; extends the size unless keep_size.
+  virtual Result<void> Deallocate(const Caller& caller, NodeId node, std::uint64_t offset_bytes,
+                                  std::uint64_t length_bytes) = 0;
+  virtual Result<void> Allocate(const Caller& caller, NodeId node, std::uint64_t offset_bytes,
+                                std::uint64_t length_bytes, bool keep_size) = 0;
+  // Next data (or hole) at or after offset; kOutOfRange past the last (ENXIO).
+  virtual Result<std::uint64_t> Seek(NodeId node, std::uint64_t offset_bytes, bool want_data) = 0;
+
+  // --- byte-range locks, one table for all doors
+  // nullopt: granted (replaces or splits the owner's own ranges as POSIX does); else the first conflict. Never waits.
+  virtual Result<std::optional<LockConflict>> Lock(NodeId node, std::string_view owner,
+                                                   const LockRange& range) = 0;
+  virtual Result<std::optional<LockConflict>> TestLock(NodeId node, std::string_view owner,
+                                                       const LockRange& range) = 0;
+  virtual Result<void> Unlock(NodeId node, std::string_view owner, std::uint64_t offset_bytes,
+                              std::uint64_t length_bytes) = 0;
+  virtual void UnlockAll(NodeId node, std::string_view owner) = 0;
+  // `wake` is called (without locks) whenever a lock of the node was released; 0 unregisters nothing. Returns a registration.
+  virtual std::uint64_t WatchUnlocks(NodeId node, std::function<void()> wake) = 0;
+  virtual void CancelWatch(std::uint64_t registration) = 0;
+
+  // --- wire handles: volume, fileset, snapshot, inode, generation, export id and a keyed 64-bit MAC (SipHash-2-4)
+  using HandleBytes = std::array<std::uint8_t, kHandleBytes>;
+  virtual HandleBytes EncodeHandle(const Attributes& node, std::uint16_t export_id) const = 0;
+  struct DecodedHandle {
+    NodeId node;
+    std::uint64_t generation = 0;
+    std::uint16_t export_id = 0;
+  };
+  // Errors: kBadHandle (length, volume, MAC). Does not say that the node exists.
+  virtual Result<DecodedHandle> DecodeHandle(std::span<const std::uint8_t> bytes) const = 0;
+
+  // --- told to whoever caches (Ganesha's MDCACHE): a door registers; every change made through another door is reported. `door` is
+  // the id that the door passes to the calls' thread via SetDoor. Called without locks, after the change, on the changing thread.
+  using ChangeListener = std::function<void(NodeId node, std::uint32_t by_door)>;
+  virtual void SetChangeListener(ChangeListener listener) = 0;
+
+  virtual EngineCounters Counters() const = 0;
+};
+
+// The calling thread works for this door from now on (0: none). Cheap, thread-local.
+void SetDoor(std::uint32_t door) noexcept;
+std::uint32_t CurrentDoor() noexcept;
+inline constexpr std::uint32_t kDoorNfs = 1;
+inline constexpr std::uint32_t kDoorPosix = 2;
+
+}  // namespace filer::engine

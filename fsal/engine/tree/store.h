@@ -1,0 +1,127 @@
+// store.h: the transactional key-value core under the file system (ENGINE: get, scan, commit, sync). The file system stands
+// strictly above this header, so that the core can be tested against std::map and replaced.
+//
+// Semantics
+// - A transaction is a list of puts and erases, applied atomically and visible to readers at once when Commit returns.
+// - Commit returns a log sequence number (LSN). Sync(lsn) returns when everything up to that LSN is durable. Concurrent callers
+//   share one log write and one FLUSH (group commit).
+// - Prefix consistency: after a crash the store holds a prefix of the commit order that contains all that was synced.
+// - A write error of the log or a checkpoint makes the store read-only: Commit and Sync answer kIo from then on (nothing that
+//   was not durable is ever acknowledged).
+// Threads: any. Get and Scan take a shared lock for microseconds; no lock is held across I/O.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "fsal/engine/device/block_device.h"
+
+namespace filer::engine {
+
+using Lsn = std::uint64_t;  // grows by one per committed transaction; 0: before the first
+
+inline constexpr std::size_t kKeyBytesMax = 512;
+inline constexpr std::size_t kValueBytesMax = 128 * 1024;
+
+class Transaction {
+ public:
+  struct Change {
+    std::string key;
+    std::optional<std::string> value;  // nullopt: erase
+  };
+  void Put(std::string key, std::string value) {
+    changes_.push_back({std::move(key), std::move(value)});
+  }
+  void Erase(std::string key) { changes_.push_back({std::move(key), std::nullopt}); }
+  bool empty() const { return changes_.empty(); }
+  const std::vector<Change>& changes() const { return changes_; }  // in order; a later change of a key wins
+
+ private:
+  std::vector<Change> changes_;
+};
+
+// The part of the volume that the core manages itself is fixed at format: label, uberblocks, log, and two checkpoint areas. The
+// rest ([data_first_block, data_first_block + data_block_count)) is the file system's to allocate from.
+struct StoreGeometry {
+  std::uint8_t volume_uuid[16] = {};
+  std::uint64_t block_count = 0;       // of the device, in 4 KiB blocks
+  std::uint64_t data_first_block = 0;
+  std::uint64_t data_block_count = 0;
+  std::uint64_t log_bytes = 0;
+};
+
+struct StoreFormatOptions {
+  std::string volume_name;          // at most 63 bytes of [A-Za-z0-9._-]
+  std::uint64_t random_seed = 0;    // of uuid and handle key; 0: from the machine
+  bool overwrite = false;           // format although a valid label of ours is there
+};
+
+struct StoreCounters {
+  std::uint64_t commits = 0;            // transactions
+  std::uint64_t groups = 0;             // log writes
+  std::uint64_t group_bytes = 0;
+  std::uint64_t checkpoints = 0;
+  std::uint64_t checkpoint_ns = 0;
+  std::uint64_t recovered_groups = 0;   // replayed at mount
+  std::uint64_t keys = 0;
+  std::uint64_t key_bytes = 0;          // keys and values in memory
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;  // without Close: as if killed (nothing is written)
+
+  // Writes label, copies, empty log, empty checkpoint; durable on return. Errors: kTooSmall (below kVolumeBytesMin), kExists
+  // (ours already, without overwrite), kReadOnly, the device's. Blocking.
+  static Result<void> Format(BlockDevice& device, const StoreFormatOptions& options);
+
+  // Loads the newest checkpoint that verifies, replays the log exactly once, writes a checkpoint under a new log epoch *before*
+  // returning. Errors: kNotOurs, kNewerVersion, kTooSmall, kCorrupt, the device's. Blocking. `device` must outlive the store.
+  // read_only: nothing is written (for check on a volume that nobody serves).
+  static Result<std::unique_ptr<Store>> Open(BlockDevice& device, const Clock& clock, bool read_only);
+
+  // Checkpoint, clean flag, stop. No call may follow. Blocking.
+  virtual Result<void> Close() = 0;
+
+  virtual StoreGeometry Geometry() const = 0;
+  virtual std::uint64_t MountEpoch() const = 0;  // +1 per writable Open, durable before Open returns; never repeats
+  virtual std::string VolumeName() const = 0;
+  virtual std::vector<std::uint8_t> HandleKey() const = 0;  // 16 secret bytes made at format, for handle MACs
+
+  // The value, or kNotFound.
+  virtual Result<std::string> Get(std::string_view key) const = 0;
+
+  // Calls `visit` for each key in [from, to) in order (`to` empty: no end) until it returns false. `visit` runs under the store's shared
+  // lock: it must be short and must not call the store.
+  virtual void Scan(std::string_view from, std::string_view to,
+                    const std::function<bool(std::string_view key, std::string_view value)>& visit)
+      const = 0;
+  // The greatest key in [from, to), with its value; kNotFound.
+  virtual Result<std::pair<std::string, std::string>> Last(std::string_view from,
+                                                           std::string_view to) const = 0;
+
+  // Applies in memory and appends to the open log group; does not wait for durability. May block for log space (a checkpoint in
+  // progress). Errors: kTooBig, kIo (read-only after a failure), kNoSpace (log or checkpoint area cannot hold it).
+  virtual Result<Lsn> Commit(Transaction transaction) = 0;
+
+  // Waits (polls the device) until everything up to `lsn` is durable. Errors: kIo.
+  virtual Result<void> Sync(Lsn lsn) = 0;
+  virtual Lsn LastLsn() const = 0;
+  virtual Lsn DurableLsn() const = 0;
+
+  // Writes a checkpoint now. Commits go on meanwhile. Blocking.
+  virtual Result<void> Checkpoint() = 0;
+
+  virtual StoreCounters Counters() const = 0;
+};
+
+inline constexpr std::uint64_t kVolumeBytesMin = 64ULL << 20;
+
+}  // namespace filer::engine
