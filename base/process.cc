@@ -1,0 +1,166 @@
+#include "base/process.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+#include "base/file.h"
+
+namespace filer {
+namespace {
+
+constexpr int kStartTimeField = 22;  // proc(5)
+
+// State letter and start time, from the text behind the last ')' (the name may hold anything).
+struct StatFields {
+  char state = '?';
+  std::uint64_t start_ticks = 0;
+};
+
+Result<StatFields> ReadStat(pid_t pid) {
+  const std::string text = FILER_TRY(ReadWholeFile("/proc/" + std::to_string(pid) + "/stat"));
+  const std::size_t close = text.rfind(')');
+  if (close == std::string::npos || close + 2 >= text.size()) return Errc::kNotFound;
+  StatFields fields;
+  fields.state = text[close + 2];
+  std::size_t at = close + 2;
+  for (int field = 3; field < kStartTimeField; ++field) {
+    at = text.find(' ', at);
+    if (at == std::string::npos) return Errc::kNotFound;
+    ++at;
+  }
+  fields.start_ticks = std::strtoull(text.c_str() + at, nullptr, 10);
+  return fields;
+}
+
+// Only async-signal-safe calls: runs between fork and exec. Reports errno through `report`.
+[[noreturn]] void BecomeProgram(char* const* arguments, char* const* environment, int log_fd,
+                                int report) {
+  ::setsid();
+  const int null_fd = ::open("/dev/null", O_RDWR);
+  ::dup2(null_fd, 0);
+  ::dup2(log_fd >= 0 ? log_fd : null_fd, 1);
+  ::dup2(log_fd >= 0 ? log_fd : null_fd, 2);
+  // Everything above stderr is marked to close on exec, `report` too: the parent reads its end as
+  // success.
+  ::close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);
+  ::execvpe(arguments[0], arguments, environment);
+  const int failure = errno;
+  [[maybe_unused]] const ssize_t ignored = ::write(report, &failure, sizeof(failure));
+  ::_exit(127);
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (std::string& text : strings) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+std::vector<std::string> MergedEnvironment(const std::map<std::string, std::string>& added) {
+  std::vector<std::string> merged;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string text = *entry;
+    if (!added.contains(text.substr(0, text.find('=')))) merged.push_back(text);
+  }
+  for (const auto& [name, value] : added) merged.push_back(name + "=" + value);
+  return merged;
+}
+
+}  // namespace
+
+Result<ProcessId> IdentifyProcess(pid_t pid) {
+  const auto fields = ReadStat(pid);
+  if (!fields || fields.value().state == 'Z') return Errc::kNotFound;
+  return ProcessId{pid, fields.value().start_ticks};
+}
+
+bool IsRunning(const ProcessId& process) {
+  if (process.pid <= 0) return false;
+  const auto current = IdentifyProcess(process.pid);
+  return current.has_value() && current.value() == process;
+}
+
+// Forks twice, so that the program's parent is init and no zombie of ours remains.
+Result<ProcessId> SpawnDetached(const SpawnOptions& options) {
+  UniqueFd log;
+  if (!options.log_path.empty()) {
+    log =
+        UniqueFd(::open(options.log_path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0640));
+    if (!log.is_open()) return Error::System(errno, "open " + options.log_path);
+  }
+  int pipe_fds[2];
+  int failure_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return Error::System(errno, "pipe");
+  UniqueFd pid_read(pipe_fds[0]);
+  UniqueFd pid_write(pipe_fds[1]);
+  if (::pipe2(failure_fds, O_CLOEXEC) != 0) return Error::System(errno, "pipe");
+  UniqueFd failure_read(failure_fds[0]);
+  UniqueFd failure_write(failure_fds[1]);
+
+  std::vector<std::string> arguments = options.arguments;
+  std::vector<std::string> environment = MergedEnvironment(options.environment);
+  const std::vector<char*> argument_pointers = Pointers(arguments);
+  const std::vector<char*> environment_pointers = Pointers(environment);
+
+  const pid_t middle = ::fork();
+  if (middle < 0) return Error::System(errno, "fork");
+  if (middle == 0) {
+    const pid_t program = ::fork();
+    if (program == 0) {
+      BecomeProgram(argument_pointers.data(), environment_pointers.data(), log.get(),
+                    failure_write.get());
+    }
+    [[maybe_unused]] const ssize_t ignored = ::write(pid_write.get(), &program, sizeof(program));
+    ::_exit(program < 0 ? 1 : 0);
+  }
+  int status = 0;
+  while (::waitpid(middle, &status, 0) < 0 && errno == EINTR) {
+  }
+  pid_write.Reset();
+  failure_write.Reset();
+  pid_t program = -1;
+  if (::read(pid_read.get(), &program, sizeof(program)) != sizeof(program) || program <= 0) {
+    return Error(Errc::kSystem, "cannot start " + arguments[0] + ": no more processes");
+  }
+  int failure = 0;
+  if (::read(failure_read.get(), &failure, sizeof(failure)) == sizeof(failure)) {
+    if (failure == ENOENT) return Error(Errc::kNotFound, arguments[0] + ": no such program");
+    return Error::System(failure, "start " + arguments[0]);
+  }
+  const auto identity = IdentifyProcess(program);
+  if (!identity) {
+    return Error(Errc::kSystem, arguments[0] + " ended at once" +
+                                    (options.log_path.empty() ? "" : "; see " + options.log_path));
+  }
+  return identity.value();
+}
+
+Result<void> StopProcess(const ProcessId& process, std::chrono::milliseconds grace) {
+  constexpr auto kStep = std::chrono::milliseconds(10);
+  constexpr auto kKillGrace = std::chrono::seconds(5);
+  for (const int signal : {SIGTERM, SIGKILL}) {
+    if (!IsRunning(process)) return Ok();
+    if (::kill(process.pid, signal) != 0 && errno != ESRCH) {
+      return Error::System(errno, "kill " + std::to_string(process.pid));
+    }
+    const auto patience = signal == SIGTERM ? grace : std::chrono::milliseconds(kKillGrace);
+    const auto deadline = std::chrono::steady_clock::now() + patience;
+    while (std::chrono::steady_clock::now() < deadline) {
+      if (!IsRunning(process)) return Ok();
+      std::this_thread::sleep_for(kStep);
+    }
+  }
+  return Error(Errc::kTimedOut, "process " + std::to_string(process.pid) + " does not end");
+}
+
+}  // namespace filer

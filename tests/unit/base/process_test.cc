@@ -1,0 +1,63 @@
+#include "base/process.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <thread>
+
+#include "base/file.h"
+
+namespace filer {
+namespace {
+
+using namespace std::chrono_literals;
+
+TEST(Process, StartsAndStopsADetachedProgram) {
+  const auto process = SpawnDetached({.arguments = {"sleep", "100"}});
+  ASSERT_TRUE(process.has_value());
+  EXPECT_TRUE(IsRunning(process.value()));
+  ASSERT_TRUE(StopProcess(process.value(), 2s).has_value());
+  EXPECT_FALSE(IsRunning(process.value()));
+  EXPECT_TRUE(StopProcess(process.value(), 2s).has_value());
+}
+
+TEST(Process, KillsWhatIgnoresSigterm) {
+  const auto process =
+      SpawnDetached({.arguments = {"sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"}});
+  ASSERT_TRUE(process.has_value());
+  std::this_thread::sleep_for(100ms);
+  EXPECT_TRUE(StopProcess(process.value(), 200ms).has_value());
+  EXPECT_FALSE(IsRunning(process.value()));
+}
+
+TEST(Process, SaysThatAProgramDoesNotExist) {
+  const auto process = SpawnDetached({.arguments = {"/no/such/program"}});
+  ASSERT_FALSE(process.has_value());
+  EXPECT_EQ(process.error(), Errc::kNotFound);
+}
+
+TEST(Process, TellsAReusedPidFromTheProcess) {
+  ProcessId self = IdentifyProcess(::getpid()).value();
+  EXPECT_TRUE(IsRunning(self));
+  self.start_ticks += 1;
+  EXPECT_FALSE(IsRunning(self));
+}
+
+TEST(Process, PassesEnvironmentAndWritesTheLog) {
+  const std::string log = testing::TempDir() + "process_log_" + std::to_string(::getpid());
+  std::filesystem::remove(log);
+  const auto process = SpawnDetached({.arguments = {"sh", "-c", "echo $FILER_X; sleep 5"},
+                                      .log_path = log,
+                                      .environment = {{"FILER_X", "seven"}}});
+  ASSERT_TRUE(process.has_value());
+  for (int attempt = 0; attempt < 200 && ReadWholeFile(log).value() != "seven\n"; ++attempt) {
+    std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_EQ(ReadWholeFile(log).value(), "seven\n");
+  EXPECT_TRUE(StopProcess(process.value(), 2s).has_value());
+  std::filesystem::remove(log);
+}
+
+}  // namespace
+}  // namespace filer
