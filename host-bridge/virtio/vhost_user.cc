@@ -1,0 +1,156 @@
+#include "host-bridge/virtio/vhost_user.h"
+
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace filer::virtio {
+namespace {
+
+Error SocketError(int code, const char* what) {
+  if (code == EAGAIN || code == EWOULDBLOCK) return Errc::kTimedOut;
+  if (code == EPIPE || code == ECONNRESET) return Errc::kDeviceGone;
+  return Error::System(code, what);
+}
+
+// Takes every descriptor of the control data; those past the table are closed.
+bool TakeDescriptors(msghdr& message, VhostMessage& out) {
+  bool all_fit = (message.msg_flags & MSG_CTRUNC) == 0;
+  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
+       control = CMSG_NXTHDR(&message, control)) {
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof(int));
+      UniqueFd owned(fd);
+      if (out.fd_count == out.fds.size()) {
+        all_fit = false;
+        continue;
+      }
+      out.fds[out.fd_count++] = std::move(owned);
+    }
+  }
+  return all_fit;
+}
+
+// Reads exactly `size` bytes; descriptors that come along go to `out`.
+Result<void> ReceiveExactly(int socket, std::byte* data, std::size_t size, VhostMessage& out) {
+  std::size_t done = 0;
+  while (done < size) {
+    // Room for more than we take: what the peer sends too much is seen and closed, not leaked.
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 32)];
+    iovec vector{data + done, size - done};
+    msghdr message{};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return SocketError(errno, "recvmsg on a vhost-user socket");
+    if (!TakeDescriptors(message, out)) {
+      return Error(Errc::kProtocol, "vhost-user message with too many descriptors");
+    }
+    if (got == 0) return Errc::kDeviceGone;
+    done += static_cast<std::size_t>(got);
+  }
+  return Ok();
+}
+
+}  // namespace
+
+std::string_view VhostRequestName(std::uint32_t request) {
+  static constexpr std::pair<VhostRequest, std::string_view> kNames[] = {
+      {VhostRequest::kGetFeatures, "GET_FEATURES"},
+      {VhostRequest::kSetFeatures, "SET_FEATURES"},
+      {VhostRequest::kSetOwner, "SET_OWNER"},
+      {VhostRequest::kResetOwner, "RESET_OWNER"},
+      {VhostRequest::kSetMemTable, "SET_MEM_TABLE"},
+      {VhostRequest::kSetLogBase, "SET_LOG_BASE"},
+      {VhostRequest::kSetLogFd, "SET_LOG_FD"},
+      {VhostRequest::kSetVringNum, "SET_VRING_NUM"},
+      {VhostRequest::kSetVringAddr, "SET_VRING_ADDR"},
+      {VhostRequest::kSetVringBase, "SET_VRING_BASE"},
+      {VhostRequest::kGetVringBase, "GET_VRING_BASE"},
+      {VhostRequest::kSetVringKick, "SET_VRING_KICK"},
+      {VhostRequest::kSetVringCall, "SET_VRING_CALL"},
+      {VhostRequest::kSetVringErr, "SET_VRING_ERR"},
+      {VhostRequest::kGetProtocolFeatures, "GET_PROTOCOL_FEATURES"},
+      {VhostRequest::kSetProtocolFeatures, "SET_PROTOCOL_FEATURES"},
+      {VhostRequest::kGetQueueNum, "GET_QUEUE_NUM"},
+      {VhostRequest::kSetVringEnable, "SET_VRING_ENABLE"},
+      {VhostRequest::kSetBackendReqFd, "SET_BACKEND_REQ_FD"},
+      {VhostRequest::kIotlbMessage, "IOTLB_MSG"},
+      {VhostRequest::kGetConfig, "GET_CONFIG"},
+      {VhostRequest::kSetConfig, "SET_CONFIG"},
+      {VhostRequest::kGetInflightFd, "GET_INFLIGHT_FD"},
+      {VhostRequest::kSetInflightFd, "SET_INFLIGHT_FD"},
+      {VhostRequest::kGpuSetSocket, "GPU_SET_SOCKET"},
+      {VhostRequest::kResetDevice, "RESET_DEVICE"},
+      {VhostRequest::kGetMaxMemSlots, "GET_MAX_MEM_SLOTS"},
+      {VhostRequest::kAddMemReg, "ADD_MEM_REG"},
+      {VhostRequest::kRemMemReg, "REM_MEM_REG"},
+      {VhostRequest::kSetStatus, "SET_STATUS"},
+      {VhostRequest::kGetStatus, "GET_STATUS"},
+  };
+  for (const auto& [code, name] : kNames) {
+    if (static_cast<std::uint32_t>(code) == request) return name;
+  }
+  return "request";
+}
+
+Result<void> SendVhostMessage(int socket, const VhostHeader& header,
+                              std::span<const std::byte> payload, std::span<const int> fds) {
+  FILER_ASSERT(fds.size() <= kVhostFdsMax);
+  FILER_ASSERT(header.payload_bytes == payload.size());
+  std::array<std::byte, sizeof(VhostHeader) + kVhostPayloadBytesMax> bytes;
+  FILER_ASSERT(payload.size() <= kVhostPayloadBytesMax);
+  std::memcpy(bytes.data(), &header, sizeof(header));
+  if (!payload.empty()) std::memcpy(bytes.data() + sizeof(header), payload.data(), payload.size());
+  const std::size_t size = sizeof(header) + payload.size();
+
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kVhostFdsMax)] = {};
+  std::size_t done = 0;
+  while (done < size) {
+    iovec vector{bytes.data() + done, size - done};
+    msghdr message{};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    if (done == 0 && !fds.empty()) {  // descriptors travel with the first byte
+      message.msg_control = control;
+      message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
+      cmsghdr* header_of_fds = CMSG_FIRSTHDR(&message);
+      header_of_fds->cmsg_level = SOL_SOCKET;
+      header_of_fds->cmsg_type = SCM_RIGHTS;
+      header_of_fds->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+      std::memcpy(CMSG_DATA(header_of_fds), fds.data(), sizeof(int) * fds.size());
+    }
+    const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL);
+    if (sent < 0 && errno == EINTR) continue;
+    if (sent < 0) return SocketError(errno, "sendmsg on a vhost-user socket");
+    done += static_cast<std::size_t>(sent);
+  }
+  return Ok();
+}
+
+Result<VhostMessage> ReceiveVhostMessage(int socket) {
+  VhostMessage message;
+  FILER_TRY(ReceiveExactly(socket, reinterpret_cast<std::byte*>(&message.header),
+                           sizeof(message.header), message));
+  if ((message.header.flags & kVhostVersionMask) != kVhostVersion) {
+    return Error(Errc::kProtocol, "vhost-user message of another version");
+  }
+  if (message.header.payload_bytes > kVhostPayloadBytesMax) {
+    return Error(Errc::kProtocol, "vhost-user message larger than any we know");
+  }
+  FILER_TRY(ReceiveExactly(socket, message.payload.data(), message.header.payload_bytes, message));
+  return message;
+}
+
+}  // namespace filer::virtio
