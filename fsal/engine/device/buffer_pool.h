@@ -1,8 +1,9 @@
-// buffer_pool.h: buffers of 4 KiB to 1 MiB (powers of two) carved out of one arena that the other end of the bridge can reach.
+// buffer_pool.h: buffers of 4 KiB to 1 MiB (powers of two) carved out of one arena that the other
+// end of the bridge can reach.
 //
-// Reference counted: a Buffer is freed when its last BufferRef goes (also from another thread, e.g. when the socket took the last byte
-// of a READ). Bounded: an empty pool answers kNoMemory or waits, it never grows.
-// Threads: any. Allocation takes one short lock (later: per-core caches).
+// Reference counted: a Buffer is freed when its last BufferRef goes (also from another thread, e.g.
+// when the socket took the last byte of a READ). Bounded: an empty pool answers kNoMemory or waits,
+// it never grows. Threads: any. Allocation takes one short lock (later: per-core caches).
 #pragma once
 
 #include <cstddef>
@@ -37,7 +38,9 @@ class BufferRef {
 
   explicit operator bool() const noexcept { return pool_ != nullptr; }
   std::byte* data() const noexcept;
-  std::uint32_t size() const noexcept { return size_; }  // bytes of the size class, not what was asked for
+  std::uint32_t size() const noexcept {
+    return size_;
+  }  // bytes of the size class, not what was asked for
   std::span<std::byte> bytes() const noexcept { return {data(), size_}; }
 
  private:
@@ -57,8 +60,8 @@ class BufferPool {
   BufferPool(const BufferPool&) = delete;
   BufferPool& operator=(const BufferPool&) = delete;
 
-  // A buffer of at least `bytes` (1 to kBufferBytesMax), contents undefined, aligned to 4096. Never blocks.
-  // Errors: kNoMemory when there is no free run of that size; kInvalidArgument.
+  // A buffer of at least `bytes` (1 to kBufferBytesMax), contents undefined, aligned to 4096. Never
+  // blocks. Errors: kNoMemory when there is no free run of that size; kInvalidArgument.
   Result<BufferRef> Allocate(std::uint32_t bytes);
 
   std::uint64_t size_bytes() const noexcept;
