@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # debian.sh: what the bootstrap and the third-party builds know about Debian's archive. Sourced, never run.
 #
 # The archive's address is always taken from the machine's own apt sources (one-line or deb822 format), so

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # third_party.sh: downloads pinned Debian 13 source packages and builds them once. Sourced, never run.
 #
 # A build script sources this file, defines `build_product DOWNLOADS STAGE PREFIX`, which fills STAGE/{src,build,install}
