@@ -53,9 +53,9 @@ Result<std::string> RenderGlobal(const ApplianceConfig& config, const RunPaths& 
   server signing = mandatory
   map to guest = never
   restrict anonymous = 2
-  # The account is Samba's own ({base}/private). It stands for the Unix account "{unix_user}", because smbd
-  # needs one that exists and the filer adds none to the machine; NFS clients without an identity get
-  # the same. The guest account must be another, or "{unix_user}" would log in as a guest.
+  # The account is Samba's own, in the private folder below. It stands for the Unix account "{unix_user}",
+  # because smbd needs one that exists and the filer adds none to the machine; NFS clients without an
+  # identity get the same. The guest account must be another, or "{unix_user}" would log in as a guest.
   passdb backend = tdbsam:{base}/private/passdb.tdb
   username map = {base}/users.map
   guest account = daemon
@@ -129,8 +129,9 @@ Result<std::string> RenderShare(const ExportConfig& one, const RunPaths& paths) 
   # An SMB flush is an fsync.
   strict sync = yes
 
-  # NT ACLs, DOS attributes and named streams are extended attributes of the file.
-  vfs objects = acl_xattr streams_xattr
+  # DOS attributes and named streams are extended attributes of the file. NT ACLs are not kept there
+  # (acl_xattr): NFS would not obey them, so the mode bits are the one truth for both protocols.
+  vfs objects = streams_xattr
   ea support = yes
   store dos attributes = yes
 
