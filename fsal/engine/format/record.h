@@ -1,0 +1,61 @@
+// record.h: encoding of key-value pairs and transactions inside log groups and checkpoints.
+//
+//   pair         le16 key_bytes, le32 value_bytes (kErased: the key goes; never in a checkpoint),
+//   key, value transaction  le32 change_count, le32 bytes of the pairs, pairs
+// Decoders trust nothing: every length is checked against what is left and against the limits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/endian.h"
+#include "base/result.h"
+
+namespace filer::engine {
+
+inline constexpr std::uint32_t kErased = 0xFFFFFFFFU;
+inline constexpr std::size_t kRecordKeyBytesMax = 512;
+inline constexpr std::size_t kRecordValueBytesMax = 128 * 1024;
+
+struct PairHeader {
+  le16 key_bytes;
+  le32 value_bytes;
+};
+static_assert(DiskStruct<PairHeader> && sizeof(PairHeader) == 6);
+
+struct TransactionHeader {
+  le32 change_count;
+  le32 pair_bytes;
+};
+static_assert(DiskStruct<TransactionHeader> && sizeof(TransactionHeader) == 8);
+
+inline constexpr std::size_t kPairBytesMax =
+    sizeof(PairHeader) + kRecordKeyBytesMax + kRecordValueBytesMax;
+
+constexpr std::uint64_t PairBytes(std::size_t key_bytes, std::size_t value_bytes) noexcept {
+  return sizeof(PairHeader) + key_bytes + value_bytes;
+}
+
+void AppendPair(std::string& out, std::string_view key, std::optional<std::string_view> value);
+
+struct Pair {
+  std::string_view key;  // points into the input
+  std::optional<std::string_view> value;
+};
+
+// Takes the first pair off `input`. nullopt: it is not complete yet (never for hostile lengths).
+// Errors: kCorrupt.
+Result<std::optional<Pair>> TakePair(std::string_view& input);
+
+// Takes the first transaction's pairs off `input`. Errors: kCorrupt.
+struct TransactionView {
+  std::uint32_t change_count = 0;
+  std::string_view pairs;
+};
+Result<TransactionView> TakeTransaction(std::string_view& input);
+
+}  // namespace filer::engine

@@ -1,0 +1,17 @@
+#include "fsal/engine/tree/store.h"
+
+#include "fsal/engine/tree/store_impl.h"
+#include "fsal/engine/tree/volume.h"
+
+namespace filer::engine {
+
+Result<void> Store::Format(BlockDevice& device, const StoreFormatOptions& options) {
+  return FormatVolume(device, options);
+}
+
+Result<std::unique_ptr<Store>> Store::Open(BlockDevice& device, const Clock& clock,
+                                           bool read_only) {
+  return StoreImpl::Open(device, clock, read_only);
+}
+
+}  // namespace filer::engine
