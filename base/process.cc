@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -143,6 +144,46 @@ Result<ProcessId> SpawnDetached(const SpawnOptions& options) {
                                     (options.log_path.empty() ? "" : "; see " + options.log_path));
   }
   return identity.value();
+}
+
+Result<ProgramOutput> RunProgram(std::vector<std::string> arguments,
+                                 const std::string& error_log_path) {
+  constexpr std::size_t kOutputBytesMax = 16 << 20;
+  int pipe_fds[2];
+  if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return Error::System(errno, "pipe");
+  UniqueFd read_end(pipe_fds[0]);
+  UniqueFd write_end(pipe_fds[1]);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
+  posix_spawn_file_actions_adddup2(&actions, write_end.get(), 1);
+  if (!error_log_path.empty()) {
+    posix_spawn_file_actions_addopen(&actions, 2, error_log_path.c_str(),
+                                     O_WRONLY | O_CREAT | O_APPEND, 0640);
+  }
+  pid_t pid = 0;
+  const int failure = ::posix_spawnp(&pid, arguments[0].c_str(), &actions, nullptr,
+                                     Pointers(arguments).data(), environ);
+  posix_spawn_file_actions_destroy(&actions);
+  if (failure == ENOENT) return Error(Errc::kNotFound, arguments[0] + ": no such program");
+  if (failure != 0) return Error::System(failure, "start " + arguments[0]);
+  write_end.Reset();
+  ProgramOutput output;
+  char buffer[65536];
+  bool is_too_big = false;
+  while (true) {
+    const ssize_t got = ::read(read_end.get(), buffer, sizeof(buffer));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    is_too_big = is_too_big || output.standard_output.size() > kOutputBytesMax;
+    if (!is_too_big) output.standard_output.append(buffer, static_cast<std::size_t>(got));
+  }
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (is_too_big) return Error(Errc::kTooBig, arguments[0] + ": too much output");
+  output.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return output;
 }
 
 Result<void> StopProcess(const ProcessId& process, std::chrono::milliseconds grace) {

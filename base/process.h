@@ -36,6 +36,15 @@ struct SpawnOptions {
 // leaks into it. Errors: kNotFound (no such program), kSystem.
 Result<ProcessId> SpawnDetached(const SpawnOptions& options);
 
+struct ProgramOutput {
+  int exit_code = 0;  // 128 + signal when a signal ended it
+  std::string standard_output;
+};
+// Runs a program to its end; stderr goes to `error_log_path` (appended; empty: ours). Errors:
+// kNotFound, kSystem; kTooBig past 16 MiB of output. Blocking.
+Result<ProgramOutput> RunProgram(std::vector<std::string> arguments,
+                                 const std::string& error_log_path);
+
 // SIGTERM, and SIGKILL when it still runs after `grace`. Returns when it is gone; ok if it was gone
 // already. Blocking. Errors: kTimedOut if even SIGKILL does not end it within five seconds,
 // kSystem.

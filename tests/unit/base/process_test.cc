@@ -37,6 +37,14 @@ TEST(Process, SaysThatAProgramDoesNotExist) {
   EXPECT_EQ(process.error(), Errc::kNotFound);
 }
 
+TEST(Process, RunsAProgramToItsEnd) {
+  const auto output = RunProgram({"sh", "-c", "echo a; echo b; exit 3"}, "");
+  ASSERT_TRUE(output.has_value());
+  EXPECT_EQ(output.value().exit_code, 3);
+  EXPECT_EQ(output.value().standard_output, "a\nb\n");
+  EXPECT_EQ(RunProgram({"/no/such/program"}, "").error(), Errc::kNotFound);
+}
+
 TEST(Process, TellsAReusedPidFromTheProcess) {
   ProcessId self = IdentifyProcess(::getpid()).value();
   EXPECT_TRUE(IsRunning(self));
