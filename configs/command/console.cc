@@ -13,14 +13,20 @@ constexpr auto kProgressEvery = std::chrono::seconds(1);
 
 int ExitCodeOf(Errc code) {
   switch (code) {
-    case Errc::kUsage: return kExitUsage;
-    case Errc::kConfigInvalid: return kExitConfigInvalid;
-    case Errc::kNotFound: return kExitNotFound;
+    case Errc::kUsage:
+      return kExitUsage;
+    case Errc::kConfigInvalid:
+      return kExitConfigInvalid;
+    case Errc::kNotFound:
+      return kExitNotFound;
     case Errc::kRefused:
     case Errc::kExists:
-    case Errc::kBusy: return kExitRefused;
-    case Errc::kNotRunning: return kExitNotRunning;
-    default: return kExitFailed;
+    case Errc::kBusy:
+      return kExitRefused;
+    case Errc::kNotRunning:
+      return kExitNotRunning;
+    default:
+      return kExitFailed;
   }
 }
 
@@ -38,7 +44,8 @@ Step::Step(std::string what)
 }
 
 Step::~Step() {
-  if (!is_done_) fmt::print(stderr, "{}{}\n", is_terminal_ ? " " : "  " + what_ + " ... ", "failed");
+  if (!is_done_)
+    fmt::print(stderr, "{}{}\n", is_terminal_ ? " " : "  " + what_ + " ... ", "failed");
 }
 
 void Step::Progress(const std::string& detail) {
@@ -61,7 +68,8 @@ std::string Table(const std::vector<std::vector<std::string>>& rows) {
   std::vector<std::size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (std::size_t at = 0; at < row.size(); ++at) widths[at] = std::max(widths[at], row[at].size());
+    for (std::size_t at = 0; at < row.size(); ++at)
+      widths[at] = std::max(widths[at], row[at].size());
   }
   std::string text;
   for (const auto& row : rows) {

@@ -23,11 +23,12 @@ int ExitCodeOf(Errc code);
 // "filer: MESSAGE" on stderr; returns the exit code.
 int Fail(const Error& error);
 
-// One line per step: "starting the bridge ... 0.2 s". On a terminal the line grows while the step runs.
+// One line per step: "starting the bridge ... 0.2 s". On a terminal the line grows while the step
+// runs.
 class Step {
  public:
   explicit Step(std::string what);
-  ~Step();  // without Done: the step failed
+  ~Step();                                   // without Done: the step failed
   void Progress(const std::string& detail);  // at most one update per second is printed
   void Done(const std::string& detail = "");
 

@@ -27,8 +27,9 @@ std::string FromEnvironment(const char* name, const std::string& otherwise) {
 
 Result<void> PrepareHome(const Home& home) {
   if (home.root.size() + kLongestSocketName > kSocketPathBytesMax) {
-    return Error(Errc::kTooBig, home.root + ": path too long for the sockets below it; choose a home of at most " +
-                                    std::to_string(kSocketPathBytesMax - kLongestSocketName) + " bytes");
+    return Error(Errc::kTooBig,
+                 home.root + ": path too long for the sockets below it; choose a home of at most " +
+                     std::to_string(kSocketPathBytesMax - kLongestSocketName) + " bytes");
   }
   for (const std::string& folder : {home.root, home.Volumes(), home.Run()}) {
     std::error_code error;
@@ -43,7 +44,8 @@ Result<UniqueFd> LockHome(const Home& home) {
   UniqueFd lock(::open(home.LockFile().c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock.is_open()) return Error::System(errno, "open " + home.LockFile());
   if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    return Error(Errc::kBusy, home.root + ": another filer command is changing this filer; wait for it");
+    return Error(Errc::kBusy,
+                 home.root + ": another filer command is changing this filer; wait for it");
   }
   return lock;
 }
@@ -54,7 +56,8 @@ Result<std::string> EnsurePassword(const Home& home) {
     while (!password.empty() && password.back() == '\n') password.pop_back();
     if (!password.empty()) return password;
   }
-  static constexpr char kLetters[] = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789______";
+  static constexpr char kLetters[] =
+      "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789______";
   unsigned char raw[kPasswordBytes];
   if (::getrandom(raw, sizeof(raw), 0) != sizeof(raw)) return Error::System(errno, "getrandom");
   std::string password;
@@ -72,8 +75,8 @@ Installation FindInstallation() {
   found.source = FromEnvironment("FILER_SOURCE_DIR", FILER_SOURCE_DIR);
   if (!fs::exists(found.source + "/filer-guest/image")) found.source.clear();
   const std::string user_home = FromEnvironment("HOME", "/root");
-  found.cache = FromEnvironment("FILER_CACHE",
-                                FromEnvironment("XDG_CACHE_HOME", user_home + "/.cache") + "/nearmetal");
+  found.cache = FromEnvironment(
+      "FILER_CACHE", FromEnvironment("XDG_CACHE_HOME", user_home + "/.cache") + "/nearmetal");
   found.ganesha = FromEnvironment("FILER_GANESHA_DIR", FILER_GANESHA_DIR);
   return found;
 }

@@ -1,4 +1,5 @@
-// home.h: where one filer keeps its things on the host, and where this program's own files are. One home, one filer.
+// home.h: where one filer keeps its things on the host, and where this program's own files are. One
+// home, one filer.
 //
 // HOME (--home, $FILER_HOME; default /var/lib/nearmetal):
 //   volumes/       volume files made by `filer volume create`
@@ -24,12 +25,15 @@ struct Home {
   std::string LockFile() const { return root + "/lock"; }
   std::string BridgeControl() const { return Run() + "/bridge.sock"; }
   std::string BridgeLog() const { return Run() + "/bridge.log"; }
-  std::string VolumeSocket(std::size_t index) const { return Run() + "/v" + std::to_string(index) + ".sock"; }
+  std::string VolumeSocket(std::size_t index) const {
+    return Run() + "/v" + std::to_string(index) + ".sock";
+  }
   std::string AgentSocket() const { return Run() + "/agent.sock"; }
   std::string FilerFolder() const { return Run() + "/f"; }  // host mode: of Ganesha and Samba
 };
 
-// Makes the folders. Errors: kSystem; kTooBig when sockets below it would exceed the system's 107 bytes.
+// Makes the folders. Errors: kSystem; kTooBig when sockets below it would exceed the system's 107
+// bytes.
 Result<void> PrepareHome(const Home& home);
 
 // Held while a command changes the filer, so that two never run at once. Errors: kBusy.

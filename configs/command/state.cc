@@ -36,7 +36,8 @@ Result<std::optional<RunningState>> LoadState(const Home& home) {
     return std::optional<RunningState>(std::move(state));
   } catch (const std::exception&) {
     return Error(Errc::kCorrupt,
-                 home.StateFile() + ": not a state file of this program; stop what runs by hand and remove it");
+                 home.StateFile() +
+                     ": not a state file of this program; stop what runs by hand and remove it");
   }
 }
 

@@ -1,0 +1,39 @@
+// commands.h: one function per command of `filer`. Each prints its own output and returns the
+// process's exit code (console.h).
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "configs/command/home.h"
+
+namespace filer::command {
+
+struct UpOptions {
+  std::string mode;         // "guest", "host"; empty: guest
+  std::string accelerator;  // "auto", "kvm", "tcg"; empty: the configuration's
+  std::string config_path;  // empty: HOME/filer.toml if it is there, else the default configuration
+  bool has_viommu = false;
+};
+int Up(const Home& home, const UpOptions& options);
+int Down(const Home& home);
+int Status(const Home& home, bool as_json);
+int Doctor(const Home& home, bool as_json);
+
+struct VolumeOptions {
+  std::string config_path;
+  std::string name;
+  std::string path;  // of the file; empty: the configuration's, else HOME/volumes/NAME.img
+  std::string size;  // "8G"; empty: the configuration's
+  bool verify_data = false;
+  bool as_json = false;
+};
+int VolumeCreate(const Home& home, const VolumeOptions& options);
+int VolumeList(const Home& home, const VolumeOptions& options);
+int VolumeShow(const Home& home, const VolumeOptions& options);
+int VolumeCheck(const Home& home, const VolumeOptions& options);
+
+// Runs ctest on the build folder, for one label or all, with the arguments after it.
+int Test(const std::string& what);
+
+}  // namespace filer::command

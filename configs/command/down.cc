@@ -1,0 +1,68 @@
+// `filer down`: stops the filer in order, so that nothing that was acknowledged waits for recovery,
+// and leaves no process, mount or temporary file behind. Also cleans up after processes that were
+// killed.
+#include <fmt/core.h>
+#include <sys/mount.h>
+
+#include <filesystem>
+#include <sstream>
+
+#include "configs/command/commands.h"
+#include "configs/command/console.h"
+#include "configs/command/filer_side.h"
+#include "configs/command/state.h"
+
+namespace filer::command {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr auto kBridgeGrace = std::chrono::seconds(10);
+
+// Mounts below the run folder that a killed process left: detached, since their server is gone.
+void RemoveStaleMounts(const Home& home) {
+  const auto table = ReadWholeFile("/proc/self/mounts");
+  if (!table) return;
+  std::istringstream lines(table.value());
+  std::string source, folder, rest;
+  while (lines >> source >> folder && std::getline(lines, rest)) {
+    if (folder.starts_with(home.Run() + "/")) ::umount2(folder.c_str(), MNT_DETACH);
+  }
+}
+
+}  // namespace
+
+int Down(const Home& home) {
+  if (!fs::exists(home.Run())) {
+    fmt::print("not running\n");
+    return kExitOk;
+  }
+  auto lock = LockHome(home);
+  if (!lock) return Fail(lock.error());
+  auto state = LoadState(home);
+  if (!state) return Fail(state.error());
+  if (state.value().has_value()) {
+    if (IsRunning(state.value()->filer)) {
+      Step step(state.value()->mode == "guest" ? "stopping the guest"
+                                               : "stopping the file services");
+      if (auto stopped = StopFilerSide(home, *state.value()); !stopped)
+        return Fail(stopped.error());
+      step.Done();
+    }
+    if (IsRunning(state.value()->bridge)) {
+      Step step("stopping the bridge");
+      if (auto stopped = StopProcess(state.value()->bridge, kBridgeGrace); !stopped) {
+        return Fail(stopped.error());
+      }
+      step.Done();
+    }
+  }
+  RemoveStaleMounts(home);
+  std::error_code error;
+  fs::remove_all(home.Run(), error);
+  if (error) return Fail(Error::System(error.value(), "remove " + home.Run()));
+  fmt::print("{}\n", state.value().has_value() ? "down" : "not running");
+  return kExitOk;
+}
+
+}  // namespace filer::command

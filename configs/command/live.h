@@ -1,0 +1,28 @@
+// live.h: questions to what runs: the bridge's control socket and the agent's health, put together.
+#pragma once
+
+#include <chrono>
+#include <optional>
+
+#include "base/json_rpc.h"
+#include "base/result.h"
+#include "configs/command/home.h"
+#include "configs/command/state.h"
+
+namespace filer::command {
+
+// One call to the bridge daemon. Errors: kNotRunning, kTimedOut, kRefused.
+Result<Json> CallBridge(const Home& home, const std::string& method,
+                        const Json& params = Json::object());
+
+// What runs of a recorded filer.
+struct Liveness {
+  bool is_bridge_running = false;
+  bool is_filer_running = false;
+  Json bridge = Json::object();     // `status` of the daemon, empty if it does not answer
+  Json health = Json::object();     // `health` of the agent, empty if it does not answer
+  std::string HealthState() const;  // "ready", "starting", "failed: ...", "down"
+};
+Liveness Look(const Home& home, const RunningState& state);
+
+}  // namespace filer::command

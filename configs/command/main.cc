@@ -1,0 +1,114 @@
+// main.cc: the `filer` command: nouns and verbs to functions. Usage errors are one line and exit
+// code 2.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdlib>
+#include <functional>
+
+#include "base/log.h"
+#include "configs/command/commands.h"
+#include "configs/command/console.h"
+
+namespace filer::command {
+namespace {
+
+constexpr const char* kDefaultHome = "/var/lib/nearmetal";
+
+struct Arguments {
+  Home home;
+  bool as_json = false;
+  UpOptions up;
+  VolumeOptions volume;
+  std::string test_what = "all";
+  std::function<int()> chosen;
+};
+
+void AddUpAndDown(CLI::App& app, Arguments& arguments) {
+  auto* up = app.add_subcommand("up", "start the filer and print how to mount it");
+  up->add_option("--mode", arguments.up.mode, "guest (default) or host")
+      ->check(CLI::IsMember({"guest", "host"}));
+  up->add_option("--accel", arguments.up.accelerator, "auto, kvm or tcg")
+      ->check(CLI::IsMember({"auto", "kvm", "tcg"}));
+  up->add_option("--config", arguments.up.config_path, "configuration file (TOML)");
+  up->add_flag("--viommu", arguments.up.has_viommu,
+               "give the guest an IOMMU; its driver then uses VFIO");
+  up->callback([&] { arguments.chosen = [&] { return Up(arguments.home, arguments.up); }; });
+  auto* down = app.add_subcommand("down", "stop the filer");
+  down->callback([&] { arguments.chosen = [&] { return Down(arguments.home); }; });
+  auto* status = app.add_subcommand("status", "what runs, and how it does");
+  status->add_flag("--json", arguments.as_json, "as JSON, schema filer.status/1");
+  status->callback(
+      [&] { arguments.chosen = [&] { return Status(arguments.home, arguments.as_json); }; });
+  auto* doctor = app.add_subcommand("doctor", "examine the machine");
+  doctor->add_flag("--json", arguments.as_json, "as JSON, schema filer.doctor/1");
+  doctor->callback(
+      [&] { arguments.chosen = [&] { return Doctor(arguments.home, arguments.as_json); }; });
+}
+
+void AddVolume(CLI::App& app, Arguments& arguments) {
+  auto* volume = app.add_subcommand("volume", "volume files on this machine");
+  volume->require_subcommand(1);
+  using Function = int (*)(const Home&, const VolumeOptions&);
+  const auto add = [&](const char* verb, const char* help, Function function, bool takes_name) {
+    auto* command = volume->add_subcommand(verb, help);
+    if (takes_name)
+      command->add_option("NAME", arguments.volume.name, "name of the volume")->required();
+    command->add_option("--config", arguments.volume.config_path, "configuration file (TOML)");
+    command->add_option("--path", arguments.volume.path,
+                        "file of the volume, if not the configured one");
+    command->add_flag("--json", arguments.volume.as_json, "as JSON");
+    command->callback([&arguments, function] {
+      arguments.chosen = [&arguments, function] {
+        return function(arguments.home, arguments.volume);
+      };
+    });
+    return command;
+  };
+  add("create", "make an empty volume", VolumeCreate, true)
+      ->add_option("--size", arguments.volume.size, "such as 8G; at least 64M");
+  add("list", "the configured volumes", VolumeList, false);
+  add("show", "one volume", VolumeShow, true);
+  add("check", "verify every structure of a volume that is not in use", VolumeCheck, true)
+      ->add_flag("--data", arguments.volume.verify_data,
+                 "also read all data and verify its checksums");
+}
+
+int Run(int count, char** words) {
+  CLI::App app("Nearmetal: an NFS and SMB filer in a guest, over a polled bridge", "filer");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", FILER_VERSION);
+  Arguments arguments;
+  const char* from_environment = std::getenv("FILER_HOME");
+  arguments.home.root = from_environment != nullptr ? from_environment : kDefaultHome;
+  app.add_option("--home", arguments.home.root,
+                 "state of this filer (default $FILER_HOME or /var/lib/nearmetal)");
+  AddUpAndDown(app, arguments);
+  AddVolume(app, arguments);
+  auto* test = app.add_subcommand("test", "run the tests");
+  test->add_option("WHAT", arguments.test_what,
+                   "unit, sim, conformance, integration, fuzz, tidy or all")
+      ->check(CLI::IsMember({"unit", "sim", "conformance", "integration", "fuzz", "tidy", "all"}));
+  test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });
+  try {
+    app.parse(count, words);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);
+    fmt::print(stderr, "filer: {} (filer --help lists the commands)\n", error.what());
+    return kExitUsage;
+  }
+  if (arguments.home.root.empty() || arguments.home.root[0] != '/') {
+    return Fail(Error(Errc::kUsage, "--home must be an absolute path"));
+  }
+  while (arguments.home.root.size() > 1 && arguments.home.root.back() == '/')
+    arguments.home.root.pop_back();
+  return arguments.chosen();
+}
+
+}  // namespace
+}  // namespace filer::command
+
+int main(int count, char** words) {
+  filer::InitLog("filer", "warn");
+  return filer::command::Run(count, words);
+}

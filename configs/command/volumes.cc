@@ -1,0 +1,131 @@
+#include "configs/command/volumes.h"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "base/file.h"
+#include "base/units.h"
+#include "configs/command/console.h"
+#include "fsal/engine/device/file_device.h"
+#include "fsal/engine/engine.h"
+#include "fsal/engine/format/label.h"
+
+namespace filer::command {
+namespace {
+
+constexpr std::uint64_t kToolPoolBytes = 64ULL << 20;
+
+// The label of block 0, or its copy in the last block.
+Result<engine::Label> ReadLabel(engine::BlockDevice& device) {
+  const std::uint64_t blocks = device.Info().size_bytes / kBlockBytes;
+  std::array<std::byte, kBlockBytes> bytes;
+  FILER_TRY(engine::ReadBlocking(device, 0, bytes));
+  auto first = engine::DecodeLabel(bytes, 0, blocks);
+  if (first || first.error() == Errc::kNewerVersion) return first;
+  FILER_TRY(engine::ReadBlocking(device, (blocks - 1) * kBlockBytes, bytes));
+  auto copy = engine::DecodeLabel(bytes, blocks - 1, blocks);
+  return copy ? std::move(copy) : std::move(first);
+}
+
+std::string Advice(Errc code) {
+  switch (code) {
+    case Errc::kNotOurs:
+      return "it holds something else; nothing was touched. Choose another path, or move the file "
+             "away";
+    case Errc::kNewerVersion:
+      return "use the newer release that wrote it; nothing was touched";
+    case Errc::kCorrupt:
+      return "both labels are damaged; nothing was touched. `filer volume check` says more";
+    case Errc::kTooSmall:
+      return "the file was cut, or never was a volume of this size; nothing was touched";
+    default:
+      return "";
+  }
+}
+
+Error Explained(const configs::VolumeConfig& volume, const Error& error) {
+  const std::string advice = Advice(error.code());
+  return Error(error.code(), fmt::format("volume {}: {}: {}{}{}", volume.name, volume.path,
+                                         error.message(), advice.empty() ? "" : "; ", advice));
+}
+
+std::string UuidText(const std::uint8_t (&uuid)[16]) {
+  std::string text;
+  for (int index = 0; index < 16; ++index) {
+    if (index == 4 || index == 6 || index == 8 || index == 10) text += '-';
+    text += fmt::format("{:02x}", uuid[index]);
+  }
+  return text;
+}
+
+Result<void> FormatFile(const configs::VolumeConfig& volume) {
+  const auto device =
+      FILER_TRY(engine::OpenFileDevice({.path = volume.path, .pool_bytes = kToolPoolBytes}));
+  return engine::Engine::Format(*device, {.volume_name = volume.name});
+}
+
+}  // namespace
+
+Result<void> CreateVolume(const configs::VolumeConfig& volume) {
+  if (volume.size_bytes < configs::kVolumeBytesMin) {
+    return Error(Errc::kTooSmall,
+                 fmt::format("volume {}: {} is too small; at least {} are needed", volume.name,
+                             HumanBytes(volume.size_bytes), HumanBytes(configs::kVolumeBytesMin)));
+  }
+  UniqueFd file(::open(volume.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.is_open()) {
+    if (errno == EEXIST) {
+      return Error(Errc::kExists, fmt::format("volume {}: {}: the file exists; it is never "
+                                              "overwritten. Choose another path or remove it",
+                                              volume.name, volume.path));
+    }
+    return Error::System(errno, fmt::format("volume {}: create {}", volume.name, volume.path));
+  }
+  if (::ftruncate(file.get(), static_cast<off_t>(volume.size_bytes)) != 0) {
+    const int failure = errno;
+    ::unlink(volume.path.c_str());
+    return Error::System(failure, fmt::format("volume {}: make {} {} long", volume.name,
+                                              volume.path, HumanBytes(volume.size_bytes)));
+  }
+  file.Reset();
+  if (auto formatted = FormatFile(volume); !formatted) {
+    ::unlink(volume.path.c_str());
+    return Error(formatted.error().code(),
+                 fmt::format("volume {}: {}: {}; is the disk full? Nothing was left behind",
+                             volume.name, volume.path, formatted.error().message()));
+  }
+  return Ok();
+}
+
+Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume) {
+  VolumeInfo info{.name = volume.name, .path = volume.path};
+  struct stat status {};
+  if (::stat(volume.path.c_str(), &status) != 0) {
+    if (errno == ENOENT) {
+      return Error(Errc::kNotFound,
+                   fmt::format("volume {}: {}: no such file; make it with `filer volume create {}`",
+                               volume.name, volume.path, volume.name));
+    }
+    return Error::System(errno, fmt::format("volume {}: {}", volume.name, volume.path));
+  }
+  info.size_bytes = static_cast<std::uint64_t>(status.st_size);
+  info.allocated_bytes = static_cast<std::uint64_t>(status.st_blocks) * kSectorBytes;
+  auto device = engine::OpenFileDevice({.path = volume.path,
+                                        .is_read_only = true,
+                                        .pool_bytes = kToolPoolBytes,
+                                        .size_bytes_min = configs::kVolumeBytesMin});
+  if (!device) return Explained(volume, device.error());
+  auto label = ReadLabel(*device.value());
+  if (!label) return Explained(volume, label.error());
+  info.uuid = UuidText(label.value().volume_uuid);
+  info.label = engine::VolumeNameOf(label.value());
+  info.state = "ok";
+  return info;
+}
+
+}  // namespace filer::command

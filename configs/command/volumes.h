@@ -1,0 +1,33 @@
+// volumes.h: volume files of the host: making them, and looking at one before it is served, so that
+// a wrong file is one clear line and is never touched.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/result.h"
+#include "configs/config.h"
+
+namespace filer::command {
+
+// What `list` and `show` say of one volume.
+struct VolumeInfo {
+  std::string name;
+  std::string path;
+  std::string state;  // "ok", "missing", "in use", or what is wrong with it
+  std::uint64_t size_bytes = 0;
+  std::uint64_t allocated_bytes = 0;  // on the host's disk
+  std::string uuid;
+  std::string label;  // the name that was given at creation
+};
+
+// Makes a sparse file and an empty file system on it; nothing remains when that fails. Errors:
+// kExists (never overwritten), kTooSmall, kNoSpace (the host's disk has not even room for the file
+// system's own structures), kSystem.
+Result<void> CreateVolume(const configs::VolumeConfig& volume);
+
+// Errors, each with a message that names the file and the remedy: kNotFound, kTooSmall, kNotOurs,
+// kNewerVersion, kBusy, kCorrupt.
+Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume);
+
+}  // namespace filer::command
