@@ -1,0 +1,373 @@
+#include "host-bridge/initiator/driver_queue.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "base/assert.h"
+#include "base/units.h"
+#include "host-bridge/initiator/dma_memory.h"
+
+namespace filer::bridge {
+
+using virtio::Descriptor;
+using virtio::LoadAcquire;
+using virtio::LoadOnce;
+using virtio::StoreOnce;
+using virtio::StoreRelease;
+
+namespace {
+constexpr std::uint32_t kHeaderAndStatus = 2;
+constexpr std::uint8_t kStatusNotWritten = 0xff;
+// With EVENT_IDX the used index never comes near this distance, so the device never interrupts.
+constexpr std::uint16_t kEventFarAway = 0x8000;
+constexpr std::size_t kCacheLineBytes = 64;
+
+std::uint32_t TypeOf(DiskOperation operation) {
+  switch (operation) {
+    case DiskOperation::kRead:
+      return virtio::kRequestIn;
+    case DiskOperation::kWrite:
+      return virtio::kRequestOut;
+    case DiskOperation::kFlush:
+      return virtio::kRequestFlush;
+    case DiskOperation::kDiscard:
+      return virtio::kRequestDiscard;
+    case DiskOperation::kWriteZeroes:
+      return virtio::kRequestWriteZeroes;
+  }
+  return virtio::kRequestFlush;
+}
+
+std::size_t TableBytes(const DriverQueueOptions& options) {
+  return RoundUp((options.segments_max + kHeaderAndStatus) * sizeof(Descriptor), kCacheLineBytes);
+}
+}  // namespace
+
+std::uint64_t DriverQueue::MemoryBytes(const DriverQueueOptions& options) {
+  const std::uint64_t per_descriptor =
+      sizeof(RequestShared) + (options.has_indirect ? TableBytes(options) : 0);
+  const std::uint64_t used = virtio::DescriptorTableBytes(options.queue_size) +
+                             virtio::AvailRingBytes(options.queue_size) +
+                             virtio::UsedRingBytes(options.queue_size) +
+                             options.queue_size * per_descriptor + 4 * kCacheLineBytes;
+  // What Carve may skip at the end of each granule.
+  return used + (used / AddressMap::kGranuleBytes + 1) * 2 * kBlockBytes + (1 << 19);
+}
+
+DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
+                         const AddressMap& map, QueueEvents& events)
+    : options_(options), map_(map), events_(events), arena_(memory.arena()) {
+  const std::uint32_t size = options.queue_size;
+  FILER_ASSERT(std::has_single_bit(size) && size <= virtio::kQueueSizeMax);
+  const auto carve = [&memory](std::size_t bytes, std::size_t align) {
+    return static_cast<void*>(memory.Carve(bytes, align));
+  };
+  descriptors_ =
+      static_cast<Descriptor*>(carve(virtio::DescriptorTableBytes(size), kCacheLineBytes));
+  avail_ = static_cast<virtio::AvailRing*>(carve(virtio::AvailRingBytes(size), kCacheLineBytes));
+  used_ = static_cast<virtio::UsedRing*>(carve(virtio::UsedRingBytes(size), kCacheLineBytes));
+  MutexLock lock(mutex_);
+  requests_.resize(size);
+  chain_next_.resize(size);
+  scratch_.resize(options.segments_max + kHeaderAndStatus);
+  finished_.reserve(2 * std::size_t{size});
+  for (std::uint32_t i = 0; i < size; ++i) {
+    shared_.push_back(static_cast<RequestShared*>(carve(sizeof(RequestShared), kCacheLineBytes)));
+    requests_[i].shared_address = map.Translate(shared_[i], sizeof(RequestShared)).address;
+    if (options.has_indirect) {
+      tables_.push_back(static_cast<Descriptor*>(carve(TableBytes(options), kCacheLineBytes)));
+    }
+    free_.push_back(static_cast<std::uint16_t>(size - 1 - i));
+  }
+  QuietInterrupts();
+}
+
+DriverQueue::~DriverQueue() = default;
+
+RingAddresses DriverQueue::Addresses() const {
+  return {map_.Translate(descriptors_, 1).address, map_.Translate(avail_, 1).address,
+          map_.Translate(used_, 1).address};
+}
+
+void DriverQueue::QuietInterrupts() {
+  if (options_.has_event_index) {
+    StoreOnce(*virtio::UsedEvent(avail_, options_.queue_size),
+              static_cast<std::uint16_t>(last_used_ + kEventFarAway));
+  } else {
+    StoreOnce(avail_->flags, virtio::kAvailNoInterrupt);
+  }
+}
+
+// Data descriptors of a read or write into `table`; returns their count.
+Result<std::uint32_t> DriverQueue::BuildData(const DiskRequest& request,
+                                             std::span<Descriptor> table) {
+  const std::uint16_t flags = static_cast<std::uint16_t>(
+      virtio::kDescriptorNext |
+      (request.operation == DiskOperation::kRead ? virtio::kDescriptorWrite : 0));
+  std::uint32_t count = 0;
+  for (const iovec& segment : request.segments) {
+    auto* at = static_cast<std::byte*>(segment.iov_base);
+    std::uint64_t left = segment.iov_len;
+    if (left == 0 || at < arena_.data() || !map_.Contains(at, left)) return Errc::kBadAddress;
+    while (left > 0) {
+      if (count == options_.segments_max) return Errc::kInvalidArgument;
+      const auto piece =
+          map_.Translate(at, std::min<std::uint64_t>(left, options_.segment_bytes_max));
+      table[count++] = {piece.address, static_cast<std::uint32_t>(piece.length_bytes), flags, 0};
+      at += piece.length_bytes;
+      left -= piece.length_bytes;
+    }
+  }
+  if (count == 0) return Errc::kInvalidArgument;
+  return count;
+}
+
+// The whole chain, links not yet set; returns its length.
+Result<std::uint32_t> DriverQueue::Build(const DiskRequest& request, std::uint16_t head,
+                                         std::span<Descriptor> table) {
+  const std::uint64_t shared_address = requests_[head].shared_address;
+  RequestShared& shared = *shared_[head];
+  std::uint32_t count = 0;
+  table[count++] = {shared_address + offsetof(RequestShared, header), sizeof(virtio::RequestHeader),
+                    virtio::kDescriptorNext, 0};
+  shared.header.type = TypeOf(request.operation);
+  shared.header.reserved = 0;
+  const bool is_transfer =
+      request.operation == DiskOperation::kRead || request.operation == DiskOperation::kWrite;
+  shared.header.sector = is_transfer ? request.offset_bytes / kSectorBytes : 0;
+  if (is_transfer) {
+    count += FILER_TRY(BuildData(request, table.subspan(count)));
+  } else if (request.operation != DiskOperation::kFlush) {
+    if (request.length_bytes / kSectorBytes > UINT32_MAX) return Errc::kInvalidArgument;
+    shared.range.sector = request.offset_bytes / kSectorBytes;
+    shared.range.sector_count = static_cast<std::uint32_t>(request.length_bytes / kSectorBytes);
+    shared.range.flags = 0;
+    table[count++] = {shared_address + offsetof(RequestShared, range), sizeof(virtio::RangeSegment),
+                      virtio::kDescriptorNext, 0};
+  }
+  StoreOnce(shared.status, kStatusNotWritten);
+  table[count++] = {shared_address + offsetof(RequestShared, status), 1, virtio::kDescriptorWrite,
+                    0};
+  return count;
+}
+
+// Writes the chain of a request; returns its head. Nothing changes on an error.
+Result<std::uint16_t> DriverQueue::Place(const DiskRequest& request) {
+  if (free_.empty()) return Errc::kWouldBlock;
+  const std::uint16_t head = free_.back();
+  if (options_.has_indirect) {
+    const std::span table(tables_[head], options_.segments_max + kHeaderAndStatus);
+    const std::uint32_t count = FILER_TRY(Build(request, head, table));
+    for (std::uint32_t i = 0; i + 1 < count; ++i) table[i].next = static_cast<std::uint16_t>(i + 1);
+    descriptors_[head] = {map_.Translate(table.data(), 1).address,
+                          static_cast<std::uint32_t>(count * sizeof(Descriptor)),
+                          virtio::kDescriptorIndirect, 0};
+    requests_[head].chain_length = 1;
+    free_.pop_back();
+    return head;
+  }
+  const std::uint32_t count = FILER_TRY(Build(request, head, scratch_));
+  if (count > options_.queue_size) return Errc::kInvalidArgument;
+  if (count > free_.size()) return Errc::kWouldBlock;
+  std::uint16_t at = head;
+  free_.pop_back();
+  for (std::uint32_t i = 0; i < count; ++i) {
+    descriptors_[at] = scratch_[i];
+    if (i + 1 == count) break;
+    const std::uint16_t next = free_.back();
+    free_.pop_back();
+    descriptors_[at].next = next;
+    chain_next_[at] = next;
+    at = next;
+  }
+  requests_[head].chain_length = static_cast<std::uint16_t>(count);
+  return head;
+}
+
+Result<void> DriverQueue::Prepare(const DiskRequest& request) {
+  MutexLock lock(mutex_);
+  if (is_broken_) return Errc::kDeviceGone;
+  const std::uint16_t head = FILER_TRY(Place(request));
+  std::uint64_t data_bytes = 0;
+  for (const iovec& segment : request.segments) data_bytes += segment.iov_len;
+  RequestPrivate& own = requests_[head];
+  FILER_ASSERT(!own.is_busy);
+  own.cookie = request.cookie;
+  own.sequence = next_sequence_++;
+  own.operation = request.operation;
+  own.data_bytes = data_bytes;
+  own.writable_bytes =
+      1 + (request.operation == DiskOperation::kRead ? static_cast<std::uint32_t>(data_bytes) : 0);
+  own.is_busy = true;
+  ++in_flight_;
+  StoreOnce(avail_->ring[next_avail_ % options_.queue_size], head);
+  ++next_avail_;
+  return Ok();
+}
+
+void DriverQueue::Publish() {
+  MutexLock lock(mutex_);
+  if (published_ == next_avail_ || is_broken_) return;
+  const std::uint16_t before = published_;
+  published_ = next_avail_;
+  StoreRelease(avail_->index, published_);  // pairs with the device's acquire load of avail->idx
+  // Before we look whether the device sleeps; it looks at the index once more after it said so.
+  virtio::FullFence();
+  const bool wants_doorbell =
+      options_.has_event_index
+          ? virtio::EventPassed(LoadOnce(*virtio::AvailEvent(used_, options_.queue_size)),
+                                published_, before)
+          : (LoadOnce(used_->flags) & virtio::kUsedNoNotify) == 0;
+  if (!wants_doorbell) return;
+  ++counters_.doorbells;
+  events_.RingDoorbell(options_.queue_index);
+}
+
+Result<std::uint16_t> DriverQueue::PendingUsed() {
+  const std::uint16_t index = LoadAcquire(used_->index);  // pairs with the device's release store
+  const auto pending = static_cast<std::uint16_t>(index - last_used_);
+  const auto published_in_flight =
+      in_flight_ - static_cast<std::uint16_t>(next_avail_ - published_);
+  if (pending > published_in_flight) {
+    return Error(Errc::kRingIndexJumped,
+                 fmt::format("used index {} with {} requests in flight after {}", index,
+                             published_in_flight, last_used_));
+  }
+  return pending;
+}
+
+Result<std::uint16_t> DriverQueue::TakeUsed() {
+  const virtio::UsedElement& element = used_->ring[last_used_ % options_.queue_size];
+  const std::uint32_t id = LoadOnce(element.id);
+  const std::uint32_t length = LoadOnce(element.length);
+  if (id >= options_.queue_size) {
+    return Error(Errc::kDescriptorOutOfRange, fmt::format("used element with head {}", id));
+  }
+  const RequestPrivate& own = requests_[id];
+  if (!own.is_busy) {
+    return Error(Errc::kProtocol, fmt::format("head {} completed, which is not in flight", id));
+  }
+  if (length > own.writable_bytes) {
+    return Error(Errc::kProtocol,
+                 fmt::format("{} bytes written of {}", length, own.writable_bytes));
+  }
+  ++last_used_;
+  return static_cast<std::uint16_t>(id);
+}
+
+DiskCompletion DriverQueue::Finish(std::uint16_t head) {
+  RequestPrivate& own = requests_[head];
+  const std::uint8_t status = LoadOnce(shared_[head]->status);
+  std::uint16_t at = head;
+  for (std::uint16_t i = 0; i < own.chain_length; ++i) {
+    free_.push_back(at);
+    at = chain_next_[at];
+  }
+  own.is_busy = false;
+  --in_flight_;
+  ++counters_.requests;
+  if (own.operation == DiskOperation::kRead) counters_.read_bytes += own.data_bytes;
+  if (own.operation == DiskOperation::kWrite) counters_.write_bytes += own.data_bytes;
+  const Errc error = status == virtio::kStatusUnsupported ? Errc::kNotSupported : Errc::kIo;
+  return {own.cookie, error, status == virtio::kStatusOk};
+}
+
+std::size_t DriverQueue::Poll(std::span<DiskCompletion> completions) {
+  MutexLock lock(mutex_);
+  std::size_t count = 0;
+  if (!is_broken_) {
+    auto pending = PendingUsed();
+    if (pending.has_error()) {
+      Fail(pending.error());
+    } else {
+      for (std::uint16_t left = pending.value(); left > 0 && count < completions.size(); --left) {
+        auto head = TakeUsed();
+        if (head.has_error()) {
+          Fail(head.error());
+          break;
+        }
+        completions[count++] = Finish(head.value());
+      }
+      if (count != 0) QuietInterrupts();
+    }
+  }
+  while (count < completions.size() && finished_first_ < finished_.size()) {
+    completions[count++] = finished_[finished_first_++];
+  }
+  if (finished_first_ == finished_.size()) {
+    finished_.clear();
+    finished_first_ = 0;
+  }
+  return count;
+}
+
+std::uint32_t DriverQueue::InFlight() const {
+  MutexLock lock(mutex_);
+  return in_flight_ + static_cast<std::uint32_t>(finished_.size() - finished_first_);
+}
+
+std::vector<std::uint16_t> DriverQueue::BusyHeadsInOrder() const {
+  std::vector<std::uint16_t> heads;
+  for (std::uint32_t i = 0; i < options_.queue_size; ++i) {
+    if (requests_[i].is_busy) heads.push_back(static_cast<std::uint16_t>(i));
+  }
+  std::sort(heads.begin(), heads.end(), [this](std::uint16_t a, std::uint16_t b) {
+    return requests_[a].sequence < requests_[b].sequence;
+  });
+  return heads;
+}
+
+void DriverQueue::FailAllInFlight() {
+  is_broken_ = true;
+  for (const std::uint16_t head : BusyHeadsInOrder()) {
+    RequestPrivate& own = requests_[head];
+    own.is_busy = false;
+    --in_flight_;
+    finished_.push_back({own.cookie, Errc::kDeviceGone, false});
+  }
+}
+
+void DriverQueue::Fail(const Error& error) {
+  FailAllInFlight();
+  events_.ProtocolBroken(options_.queue_index, error);
+}
+
+void DriverQueue::Break() {
+  MutexLock lock(mutex_);
+  if (!is_broken_) FailAllInFlight();
+}
+
+std::uint32_t DriverQueue::Restart() {
+  MutexLock lock(mutex_);
+  if (is_broken_) return 0;
+  auto pending = PendingUsed();
+  for (std::uint16_t left = pending.has_value() ? pending.value() : 0; left > 0; --left) {
+    auto head = TakeUsed();
+    if (head.has_error()) break;  // not to be believed: it is submitted again
+    finished_.push_back(Finish(head.value()));
+  }
+  const auto heads = BusyHeadsInOrder();
+  StoreOnce(used_->index, std::uint16_t{0});
+  StoreOnce(used_->flags, std::uint16_t{0});
+  StoreOnce(*virtio::AvailEvent(used_, options_.queue_size), std::uint16_t{0});
+  next_avail_ = 0;
+  last_used_ = 0;
+  for (const std::uint16_t head : heads) {
+    StoreOnce(shared_[head]->status, kStatusNotWritten);
+    StoreOnce(avail_->ring[next_avail_ % options_.queue_size], head);
+    ++next_avail_;
+  }
+  published_ = next_avail_;
+  QuietInterrupts();
+  StoreRelease(avail_->index, published_);
+  return static_cast<std::uint32_t>(heads.size());
+}
+
+DiskCounters DriverQueue::Counters() const {
+  MutexLock lock(mutex_);
+  return counters_;
+}
+
+}  // namespace filer::bridge

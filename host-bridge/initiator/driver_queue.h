@@ -1,0 +1,146 @@
+// driver_queue.h: the driver's side of one split virtqueue of a virtio-blk device (VIRTIO 1.2, 2.7
+// and 5.2), polled.
+//
+// Layout: descriptor table, avail and used ring, one 64-byte RequestShared per descriptor, and one
+// indirect table per descriptor where the device takes them. A request is known by its head
+// descriptor. The device may write all of that memory at any time: everything that this side relies
+// on (cookies, chains, busy bits, indexes) is kept in private memory; what is read from the rings
+// is checked.
+//
+// Threads: as DiskQueue. A mutex lets the transport rebuild the ring after the device went away
+// (Restart, Break). Nothing is allocated per request.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "base/thread_annotations.h"
+#include "host-bridge/initiator/address_map.h"
+#include "host-bridge/initiator/initiator.h"
+#include "host-bridge/virtio/block.h"
+#include "host-bridge/virtio/ring.h"
+
+namespace filer::bridge {
+
+class DmaMemory;
+
+// What a queue needs from its transport. Called with the queue's mutex held: must not call back.
+class QueueEvents {
+ public:
+  virtual ~QueueEvents() = default;
+  virtual void RingDoorbell(std::uint32_t queue_index) = 0;
+  // The device broke the protocol: the disk is over.
+  virtual void ProtocolBroken(std::uint32_t queue_index, const Error& error) = 0;
+};
+
+struct DriverQueueOptions {
+  std::uint32_t queue_index = 0;
+  std::uint32_t queue_size = 256;   // power of two
+  std::uint32_t segments_max = 64;  // per request, after splitting at page borders
+  std::uint32_t segment_bytes_max = UINT32_MAX;
+  bool has_indirect = true;
+  bool has_event_index = true;
+};
+
+// Addresses for the device.
+struct RingAddresses {
+  std::uint64_t descriptors;
+  std::uint64_t avail;
+  std::uint64_t used;
+};
+
+class DriverQueue final : public DiskQueue {
+ public:
+  // Upper bound of what the constructor carves.
+  static std::uint64_t MemoryBytes(const DriverQueueOptions& options);
+  // `memory`, `map` and `events` must outlive the queue.
+  DriverQueue(const DriverQueueOptions& options, DmaMemory& memory, const AddressMap& map,
+              QueueEvents& events);
+  ~DriverQueue() override;
+
+  Result<void> Prepare(const DiskRequest& request) override;
+  void Publish() override;
+  std::size_t Poll(std::span<DiskCompletion> completions) override;
+  std::uint32_t InFlight() const override;
+
+  RingAddresses Addresses() const;
+  // For the transport: the device was lost with requests in flight. What it had completed is kept
+  // for Poll, everything else is put into fresh rings (both indexes 0), published, in the order of
+  // its submission. Returns how many those are. No device may use the rings meanwhile.
+  std::uint32_t Restart() FILER_EXCLUDES(mutex_);
+  // All in flight complete with kDeviceGone, no request is taken any more.
+  void Break() FILER_EXCLUDES(mutex_);
+  DiskCounters Counters() const FILER_EXCLUDES(mutex_);
+
+  // Rings' memory, for a fake device in tests.
+  struct RingsForTest {
+    virtio::Descriptor* descriptors;
+    virtio::AvailRing* avail;
+    virtio::UsedRing* used;
+  };
+  RingsForTest GetRingsForTest() { return {descriptors_, avail_, used_}; }
+
+ private:
+  // What the device reads and writes beside the data.
+  struct alignas(64) RequestShared {
+    virtio::RequestHeader header;
+    virtio::RangeSegment range;
+    std::uint8_t status;
+  };
+  static_assert(sizeof(RequestShared) == 64);
+
+  // One per descriptor, valid for heads. Private.
+  struct alignas(64) RequestPrivate {
+    std::uint64_t cookie = 0;
+    std::uint64_t sequence = 0;
+    std::uint64_t shared_address = 0;
+    std::uint64_t data_bytes = 0;
+    std::uint32_t writable_bytes = 0;  // that the device may report as written
+    std::uint16_t chain_length = 0;    // descriptors of the main table
+    DiskOperation operation = DiskOperation::kRead;
+    bool is_busy = false;
+  };
+
+  Result<std::uint32_t> Build(const DiskRequest& request, std::uint16_t head,
+                              std::span<virtio::Descriptor> table) FILER_REQUIRES(mutex_);
+  Result<std::uint32_t> BuildData(const DiskRequest& request, std::span<virtio::Descriptor> table)
+      FILER_REQUIRES(mutex_);
+  Result<std::uint16_t> Place(const DiskRequest& request) FILER_REQUIRES(mutex_);
+  DiskCompletion Finish(std::uint16_t head) FILER_REQUIRES(mutex_);
+  // Next entry of the used ring, checked.
+  Result<std::uint16_t> TakeUsed() FILER_REQUIRES(mutex_);
+  Result<std::uint16_t> PendingUsed() FILER_REQUIRES(mutex_);
+  void Fail(const Error& error) FILER_REQUIRES(mutex_);
+  void FailAllInFlight() FILER_REQUIRES(mutex_);
+  void QuietInterrupts() FILER_REQUIRES(mutex_);
+  std::vector<std::uint16_t> BusyHeadsInOrder() const FILER_REQUIRES(mutex_);
+
+  const DriverQueueOptions options_;
+  const AddressMap& map_;
+  QueueEvents& events_;
+  const std::span<std::byte> arena_;
+
+  virtio::Descriptor* descriptors_ = nullptr;
+  virtio::AvailRing* avail_ = nullptr;
+  virtio::UsedRing* used_ = nullptr;
+  std::vector<RequestShared*> shared_;       // by descriptor
+  std::vector<virtio::Descriptor*> tables_;  // by descriptor; empty without indirect
+
+  mutable Mutex mutex_;
+  std::vector<RequestPrivate> requests_ FILER_GUARDED_BY(mutex_);   // by descriptor
+  std::vector<std::uint16_t> chain_next_ FILER_GUARDED_BY(mutex_);  // our own copy of the chains
+  std::vector<std::uint16_t> free_ FILER_GUARDED_BY(mutex_);        // descriptors
+  std::vector<virtio::Descriptor> scratch_ FILER_GUARDED_BY(mutex_);
+  std::vector<DiskCompletion> finished_ FILER_GUARDED_BY(mutex_);  // kept by Restart, Break
+  std::size_t finished_first_ FILER_GUARDED_BY(mutex_) = 0;
+  std::uint64_t next_sequence_ FILER_GUARDED_BY(mutex_) = 0;
+  std::uint32_t in_flight_ FILER_GUARDED_BY(mutex_) = 0;   // prepared ones included
+  std::uint16_t next_avail_ FILER_GUARDED_BY(mutex_) = 0;  // free-running, wrap at 2^16
+  std::uint16_t published_ FILER_GUARDED_BY(mutex_) = 0;
+  std::uint16_t last_used_ FILER_GUARDED_BY(mutex_) = 0;
+  bool is_broken_ FILER_GUARDED_BY(mutex_) = false;
+  DiskCounters counters_ FILER_GUARDED_BY(mutex_);
+};
+
+}  // namespace filer::bridge
