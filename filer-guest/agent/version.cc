@@ -1,0 +1,7 @@
+#include "filer-guest/agent/version.h"
+
+namespace filer::agent {
+
+Json VersionsJson() { return Json{{"version", kVersion}, {"state_format", kStateFormat}}; }
+
+}  // namespace filer::agent
