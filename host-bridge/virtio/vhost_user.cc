@@ -39,28 +39,31 @@ bool TakeDescriptors(msghdr& message, VhostMessage& out) {
   return all_fit;
 }
 
-// Reads exactly `size` bytes; descriptors that come along go to `out`.
-Result<void> ReceiveExactly(int socket, std::byte* data, std::size_t size, VhostMessage& out) {
-  std::size_t done = 0;
-  while (done < size) {
-    // Room for more than we take: what the peer sends too much is seen and closed, not leaked.
-    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 32)];
-    iovec vector{data + done, size - done};
-    msghdr message{};
-    message.msg_iov = &vector;
-    message.msg_iovlen = 1;
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return SocketError(errno, "recvmsg on a vhost-user socket");
-    if (!TakeDescriptors(message, out)) {
-      return Error(Errc::kProtocol, "vhost-user message with too many descriptors");
-    }
-    if (got == 0) return Errc::kDeviceGone;
-    done += static_cast<std::size_t>(got);
+// Reads up to `size` bytes; descriptors that come along go to `out`. kWouldBlock: none there now.
+Result<std::size_t> ReceiveSome(int socket, int flags, std::byte* data, std::size_t size,
+                                VhostMessage& out) {
+  // Room for more than we take: what the peer sends too much is seen and closed, not leaked.
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 32)];
+  iovec vector{data, size};
+  msghdr message{};
+  message.msg_iov = &vector;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ssize_t got = -1;
+  do {
+    got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
+  } while (got < 0 && errno == EINTR);
+  if (got < 0) {
+    const bool is_empty = errno == EAGAIN || errno == EWOULDBLOCK;
+    if (is_empty && (flags & MSG_DONTWAIT) != 0) return Errc::kWouldBlock;
+    return SocketError(errno, "recvmsg on a vhost-user socket");
   }
-  return Ok();
+  if (!TakeDescriptors(message, out)) {
+    return Error(Errc::kProtocol, "vhost-user message with too many descriptors");
+  }
+  if (got == 0) return Errc::kDeviceGone;
+  return static_cast<std::size_t>(got);
 }
 
 }  // namespace
@@ -106,7 +109,8 @@ std::string_view VhostRequestName(std::uint32_t request) {
 }
 
 Result<void> SendVhostMessage(int socket, const VhostHeader& header,
-                              std::span<const std::byte> payload, std::span<const int> fds) {
+                              std::span<const std::byte> payload, std::span<const int> fds,
+                              int send_flags) {
   FILER_ASSERT(fds.size() <= kVhostFdsMax);
   FILER_ASSERT(header.payload_bytes == payload.size());
   std::array<std::byte, sizeof(VhostHeader) + kVhostPayloadBytesMax> bytes;
@@ -131,7 +135,7 @@ Result<void> SendVhostMessage(int socket, const VhostHeader& header,
       header_of_fds->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
       std::memcpy(CMSG_DATA(header_of_fds), fds.data(), sizeof(int) * fds.size());
     }
-    const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL);
+    const ssize_t sent = ::sendmsg(socket, &message, MSG_NOSIGNAL | send_flags);
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0) return SocketError(errno, "sendmsg on a vhost-user socket");
     done += static_cast<std::size_t>(sent);
@@ -139,18 +143,43 @@ Result<void> SendVhostMessage(int socket, const VhostHeader& header,
   return Ok();
 }
 
+Result<bool> VhostReceiver::Advance(int socket, int recv_flags) {
+  constexpr std::size_t kHeaderBytes = sizeof(VhostHeader);
+  while (true) {
+    const bool has_header = received_bytes_ >= kHeaderBytes;
+    const std::size_t wanted =
+        has_header ? kHeaderBytes + message_.header.payload_bytes : kHeaderBytes;
+    if (has_header && received_bytes_ == wanted) return true;
+
+    std::byte* const into = has_header
+                                ? message_.payload.data() + (received_bytes_ - kHeaderBytes)
+                                : reinterpret_cast<std::byte*>(&message_.header) + received_bytes_;
+    auto got = ReceiveSome(socket, recv_flags, into, wanted - received_bytes_, message_);
+    if (!got.has_value()) {
+      if (got.assume_error() == Errc::kWouldBlock) return false;
+      return std::move(got).assume_error();
+    }
+    received_bytes_ += got.assume_value();
+    if (received_bytes_ != kHeaderBytes) continue;
+    if ((message_.header.flags & kVhostVersionMask) != kVhostVersion) {
+      return Error(Errc::kProtocol, "vhost-user message of another version");
+    }
+    if (message_.header.payload_bytes > kVhostPayloadBytesMax) {
+      return Error(Errc::kProtocol, "vhost-user message larger than any we know");
+    }
+  }
+}
+
+VhostMessage VhostReceiver::Take() {
+  FILER_ASSERT(received_bytes_ == sizeof(VhostHeader) + message_.header.payload_bytes);
+  received_bytes_ = 0;
+  return std::exchange(message_, VhostMessage{});
+}
+
 Result<VhostMessage> ReceiveVhostMessage(int socket) {
-  VhostMessage message;
-  FILER_TRY(ReceiveExactly(socket, reinterpret_cast<std::byte*>(&message.header),
-                           sizeof(message.header), message));
-  if ((message.header.flags & kVhostVersionMask) != kVhostVersion) {
-    return Error(Errc::kProtocol, "vhost-user message of another version");
-  }
-  if (message.header.payload_bytes > kVhostPayloadBytesMax) {
-    return Error(Errc::kProtocol, "vhost-user message larger than any we know");
-  }
-  FILER_TRY(ReceiveExactly(socket, message.payload.data(), message.header.payload_bytes, message));
-  return message;
+  VhostReceiver receiver;
+  FILER_TRY(receiver.Advance(socket, 0));
+  return receiver.Take();
 }
 
 }  // namespace filer::virtio

@@ -197,13 +197,28 @@ struct VhostMessage {
 std::string_view VhostRequestName(std::uint32_t request);
 
 // Sends header, payload and descriptors (which stay the caller's) as one message. Blocks while the
-// socket is full, at most as long as its SO_SNDTIMEO. Errors: kDeviceGone, kTimedOut, kSystem.
+// socket is full, at most as long as its SO_SNDTIMEO; not at all with MSG_DONTWAIT in `send_flags`.
+// Errors: kDeviceGone, kTimedOut, kSystem.
 Result<void> SendVhostMessage(int socket, const VhostHeader& header,
-                              std::span<const std::byte> payload, std::span<const int> fds);
+                              std::span<const std::byte> payload, std::span<const int> fds,
+                              int send_flags = 0);
 
 // Receives one whole message; blocks, at most as long as SO_RCVTIMEO. Errors: kDeviceGone when the
 // peer closed or died, kTimedOut, kProtocol for a wrong version, a too large payload or too many
 // descriptors (all of which are closed).
 Result<VhostMessage> ReceiveVhostMessage(int socket);
+
+// The same without blocking, for one socket: keeps what has come of the next message.
+class VhostReceiver {
+ public:
+  // True: a message is complete, take it with Take. False: nothing more to read for now. Errors as
+  // above; `recv_flags` is MSG_DONTWAIT, or 0 to wait for the whole message.
+  Result<bool> Advance(int socket, int recv_flags);
+  VhostMessage Take();
+
+ private:
+  VhostMessage message_;
+  std::size_t received_bytes_ = 0;  // header and payload
+};
 
 }  // namespace filer::virtio

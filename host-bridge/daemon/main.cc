@@ -1,0 +1,134 @@
+// main.cc: host-bridge, the process that serves volumes to guests. Ready when the control socket
+// answers; ends on SIGTERM, SIGINT or the method `shutdown`, with everything written made durable.
+#include <fmt/format.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <set>
+
+#include "base/json_rpc.h"
+#include "base/log.h"
+#include "host-bridge/backend/backend.h"
+#include "host-bridge/daemon/options.h"
+#include "host-bridge/daemon/status.h"
+#include "host-bridge/target/limits.h"
+#include "host-bridge/target/poller.h"
+
+namespace filer::bridge {
+namespace {
+
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+Result<std::unique_ptr<Backend>> OpenBackend(const VolumeSpec& spec) {
+  if (spec.backend == "memory") return OpenMemoryBackend(spec.size_bytes);
+  if (spec.backend == "null") return OpenNullBackend(spec.size_bytes);
+  auto backend = FILER_TRY(OpenFileBackend({spec.path, spec.is_read_only}));
+  const std::uint64_t size_bytes = backend->Info().size_bytes;
+  if (size_bytes < spec.size_bytes) {
+    return Error(Errc::kTooSmall, fmt::format("{}: has {} bytes, size= says {}; grow the file or "
+                                              "leave size= out",
+                                              spec.path, size_bytes, spec.size_bytes));
+  }
+  return backend;
+}
+
+Result<std::unique_ptr<Poller>> StartPoller(const DaemonOptions& options) {
+  std::vector<std::unique_ptr<Volume>> volumes;
+  std::set<std::string> names, sockets;
+  for (const VolumeSpec& spec : options.volumes) {
+    if (!names.insert(spec.name).second || !sockets.insert(spec.socket).second) {
+      return Error(Errc::kUsage,
+                   fmt::format("volume {}: its name or socket is used twice", spec.name));
+    }
+    auto backend = FILER_TRY(OpenBackend(spec));
+    const VolumeOptions volume{spec.name, spec.socket, options.queue_count};
+    volumes.push_back(FILER_TRY(Volume::Create(volume, std::move(backend))));
+  }
+  auto poller = FILER_TRY(Poller::Create({options.cpu}, std::move(volumes)));
+  FILER_TRY(poller->Start());
+  return poller;
+}
+
+// Serves until a signal. The signals are blocked in every thread; this one takes them.
+Result<void> Serve(const DaemonOptions& options, const sigset_t& signals) {
+  auto poller = FILER_TRY(StartPoller(options));
+  const pthread_t main_thread = ::pthread_self();
+  RpcMethods methods;
+  methods["status"] = [&](const Json&) -> Result<Json> {
+    return StatusJson(*poller, options.volumes);
+  };
+  methods["shutdown"] = [&](const Json&) -> Result<Json> {
+    ::pthread_kill(main_thread, SIGTERM);
+    return Json::object();
+  };
+  auto server = FILER_TRY(RpcServer::Listen(options.control_socket, std::move(methods)));
+  FILER_LOG_INFO("serving {} volumes, control socket {}", options.volumes.size(),
+                 options.control_socket);
+  int number = 0;
+  ::sigwait(&signals, &number);
+  FILER_LOG_INFO("stopping");
+  poller->Stop();  // the control socket answers until everything is durable
+  server.reset();
+  return Ok();
+}
+
+int Fail(const Error& error) {
+  fmt::print(stderr, "host-bridge: {}\n", error.message());
+  return error == Errc::kUsage ? kExitUsage : kExitFailed;
+}
+
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int Main(int argc, char** argv) {
+  DaemonOptions options;
+  std::vector<std::string> volume_texts;
+  CLI::App app("Serves volumes to guests over vhost-user-blk");
+  app.add_option("--control", options.control_socket, "Socket of the control channel")->required();
+  app.add_option("--volume", volume_texts,
+                 "name=N,backend=file|memory|null,path=FILE,size=BYTES,socket=PATH,readonly=on|off")
+      ->required()
+      ->take_all()
+      ->expected(1);
+  app.add_option("--queues", options.queue_count, "Queues offered per volume")
+      ->check(CLI::Range(1U, kQueueCountMax));
+  app.add_option("--cpu", options.cpu, "Core of the poller")->check(CLI::Range(0, 1023));
+  app.add_option("--log-level", options.log_level, "debug, info, warn or error")
+      ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    fmt::print(stderr, "host-bridge: {}\n", error.what());
+    return kExitUsage;
+  }
+  for (const std::string& text : volume_texts) {
+    auto spec = ParseVolumeSpec(text);
+    if (!spec.has_value()) return Fail(spec.assume_error());
+    options.volumes.push_back(std::move(spec).assume_value());
+  }
+  InitLog("host-bridge", options.log_level);
+  RaiseFileLimit();
+
+  sigset_t signals;
+  ::sigemptyset(&signals);
+  ::sigaddset(&signals, SIGTERM);
+  ::sigaddset(&signals, SIGINT);
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  ::signal(SIGPIPE, SIG_IGN);
+  const auto served = Serve(options, signals);
+  return served.has_value() ? 0 : Fail(served.assume_error());
+}
+
+}  // namespace
+}  // namespace filer::bridge
+
+int main(int argc, char** argv) { return filer::bridge::Main(argc, argv); }

@@ -1,0 +1,15 @@
+// status.h: what the control socket says about the daemon.
+#pragma once
+
+#include <vector>
+
+#include "base/json_rpc.h"
+#include "host-bridge/daemon/options.h"
+#include "host-bridge/target/poller.h"
+
+namespace filer::bridge {
+
+// The result of method `status`. Any thread; reads counters while they move.
+Json StatusJson(const Poller& poller, const std::vector<VolumeSpec>& specs);
+
+}  // namespace filer::bridge

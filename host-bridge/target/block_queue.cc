@@ -1,0 +1,251 @@
+#include "host-bridge/target/block_queue.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/assert.h"
+
+namespace filer::bridge {
+
+Result<void> BlockQueue::Start(Backend& backend, const RingLayout& layout, std::uint16_t base,
+                               InflightTable inflight) {
+  FILER_ASSERT(!is_started() && in_flight_ == 0);
+  backend_ = FILER_TRY(backend.OpenQueue(layout.size));
+  slots_.assign(layout.size, Slot{});
+  many_ = std::make_unique_for_overwrite<iovec[]>(std::size_t{layout.size} * kRequestSegmentsMax);
+  deferred_.clear();
+  deferred_.reserve(layout.size);
+  inflight_ = std::move(inflight);
+  has_miss_ = false;
+  fault_ = RingFault::kNone;
+  copied_seen_ = transferred_seen_ = 0;
+  ring_.Attach(layout, base);
+  resubmit_.clear();
+  if (inflight_.is_used()) {
+    resubmit_ = inflight_.Recover(layout.size, ring_.next_used());
+    for (const std::uint16_t head : resubmit_) FILER_ASSERT(ring_.Claim(head));
+    // What was taken and not returned lies between the used and the avail index.
+    if (!resubmit_.empty()) {
+      ring_.set_next_avail(static_cast<std::uint16_t>(ring_.next_used() + resubmit_.size()));
+    }
+    std::reverse(resubmit_.begin(), resubmit_.end());
+    in_flight_ = static_cast<std::uint32_t>(resubmit_.size());
+  }
+  return Ok();
+}
+
+std::uint16_t BlockQueue::Stop() {
+  FILER_ASSERT(in_flight_ == resubmit_.size());
+  in_flight_ = 0;
+  resubmit_.clear();
+  const std::uint16_t base = ring_.next_avail();
+  if (is_started()) ring_.Detach();
+  backend_.reset();
+  return base;
+}
+
+bool BlockQueue::Round() {
+  if (!is_started()) return false;
+  bool did_work = false;
+  if (is_accepting_ && fault_ == RingFault::kNone && !has_miss_) did_work = TakeRequests();
+  if (in_flight_ > 0) {
+    backend_->Kick();
+    did_work |= Reap();
+    if (!deferred_.empty()) RetryDeferred();
+  }
+  if (ring_.HasUnpublished()) {
+    Publish();
+    did_work = true;
+  }
+  return did_work;
+}
+
+bool BlockQueue::TakeRequests() {
+  ring_.SuppressNotifications();
+  std::uint64_t round_bytes = 0;
+  std::uint32_t taken = 0;
+  while (taken < kRoundRequestsMax && round_bytes < kRoundBytesMax) {
+    std::uint16_t head = 0;
+    const bool is_again = !resubmit_.empty();
+    if (is_again) {
+      head = resubmit_.back();
+    } else {
+      const auto popped = ring_.Pop(head, fault_);
+      if (popped != DeviceQueue::PopResult::kHead) break;
+      ++in_flight_;
+    }
+    const auto read = ring_.ReadChain(head, space_, chain_, miss_, fault_);
+    if (read != DeviceQueue::ReadResult::kOk) {
+      has_miss_ = read == DeviceQueue::ReadResult::kMiss;
+      if (!is_again) {
+        ring_.Unpop(head);
+        --in_flight_;
+      }
+      break;
+    }
+    if (!TakeOne(head, round_bytes)) {
+      if (!is_again) {
+        ring_.Unpop(head);
+        --in_flight_;
+      }
+      break;
+    }
+    if (is_again) resubmit_.pop_back();
+    ++taken;
+  }
+  return taken > 0;
+}
+
+// False: the request breaks the protocol, and the queue with it.
+bool BlockQueue::TakeOne(std::uint16_t head, std::uint64_t& round_bytes) {
+  ParsedRequest request;
+  fault_ = ParseBlockRequest(chain_, device_, request);
+  if (fault_ != RingFault::kNone) return false;
+  if (inflight_.is_used()) inflight_.Take(head);
+  counters_.requests.Add(1);
+  round_bytes += chain_.readable_bytes + chain_.writable_bytes;
+  if (request.is_immediate) {
+    if (request.status != virtio::kStatusOk) counters_.errors.Add(1);
+    Return(head, request.status_byte, request.status, request.used_length);
+  } else {
+    Submit(head, request);
+  }
+  return true;
+}
+
+std::span<const iovec> BlockQueue::SegmentsOf(std::uint16_t head) const {
+  const Slot& slot = slots_[head];
+  const iovec* first = slot.segment_count <= std::size(slot.few)
+                           ? slot.few
+                           : &many_[std::size_t{head} * kRequestSegmentsMax];
+  return {first, slot.segment_count};
+}
+
+void BlockQueue::Submit(std::uint16_t head, const ParsedRequest& request) {
+  Slot& slot = slots_[head];
+  const auto pieces = request.backend.segments;
+  slot.segment_count = static_cast<std::uint32_t>(pieces.size());
+  iovec* into = pieces.size() <= std::size(slot.few)
+                    ? slot.few
+                    : &many_[std::size_t{head} * kRequestSegmentsMax];
+  std::copy(pieces.begin(), pieces.end(), into);
+  slot.status_byte = request.status_byte;
+  slot.used_length = request.used_length;
+  slot.bytes = static_cast<std::uint32_t>(request.backend.length_bytes);
+  slot.operation = request.backend.operation;
+  slot.is_busy = true;
+  slot.is_flushing = false;
+
+  BackendRequest backend_request = request.backend;
+  backend_request.segments = {into, pieces.size()};
+  backend_request.cookie = head;
+  if (!Hand(backend_request)) deferred_.push_back(backend_request);
+}
+
+bool BlockQueue::Hand(const BackendRequest& request) { return backend_->Queue(request); }
+
+void BlockQueue::RetryDeferred() {
+  std::size_t handed = 0;
+  while (handed < deferred_.size() && Hand(deferred_[handed])) ++handed;
+  deferred_.erase(deferred_.begin(), deferred_.begin() + static_cast<std::ptrdiff_t>(handed));
+}
+
+bool BlockQueue::Reap() {
+  std::array<BackendCompletion, 64> completions;
+  bool did_work = false;
+  for (std::uint32_t taken = 0; taken < 2 * kRoundRequestsMax;) {
+    const std::size_t count = backend_->Poll(completions);
+    for (std::size_t i = 0; i < count; ++i) {
+      Complete(static_cast<std::uint16_t>(completions[i].cookie), completions[i].is_ok);
+    }
+    did_work |= count > 0;
+    taken += static_cast<std::uint32_t>(count);
+    if (count < completions.size()) break;
+  }
+  return did_work;
+}
+
+void BlockQueue::Complete(std::uint16_t head, bool is_ok) {
+  FILER_ASSERT(head < slots_.size() && slots_[head].is_busy);
+  Slot& slot = slots_[head];
+  const bool is_write = slot.operation == BackendOperation::kWrite ||
+                        slot.operation == BackendOperation::kWriteZeroes;
+  if (is_ok && is_write && device_.needs_write_through && !slot.is_flushing) {
+    slot.is_flushing = true;
+    BackendRequest flush{};
+    flush.operation = BackendOperation::kFlush;
+    flush.cookie = head;
+    if (!Hand(flush)) deferred_.push_back(flush);
+    return;
+  }
+  slot.is_busy = false;
+  switch (slot.operation) {
+    case BackendOperation::kRead:
+      counters_.reads.Add(1);
+      if (is_ok) counters_.read_bytes.Add(slot.bytes);
+      break;
+    case BackendOperation::kWrite:
+      counters_.writes.Add(1);
+      if (is_ok) counters_.write_bytes.Add(slot.bytes);
+      break;
+    case BackendOperation::kFlush:
+      counters_.flushes.Add(1);
+      break;
+    case BackendOperation::kDiscard:
+    case BackendOperation::kWriteZeroes:
+      break;
+  }
+  std::uint32_t used_length = slot.used_length;
+  if (!is_ok) {
+    counters_.errors.Add(1);
+    const bool is_read = slot.operation == BackendOperation::kRead;
+    if (is_read && slot.bytes <= kZeroFillBytesMax)
+      ZeroFill(SegmentsOf(head));
+    else if (is_read)
+      used_length = 0;
+  }
+  Return(head, slot.status_byte, is_ok ? virtio::kStatusOk : virtio::kStatusIoError, used_length);
+}
+
+void BlockQueue::Return(std::uint16_t head, std::uint8_t* status_byte, std::uint8_t status,
+                        std::uint32_t used_length) {
+  virtio::StoreOnce(*status_byte, status);
+  ring_.PushUsed(head, used_length);
+  if (inflight_.is_used()) inflight_.AddToBatch(head);
+  --in_flight_;
+}
+
+void BlockQueue::Publish() {
+  const bool is_interrupt_wanted = ring_.Publish();
+  if (inflight_.is_used()) inflight_.FinishBatch(ring_.next_used());
+  CountBackendBytes();
+  if (!is_interrupt_wanted || call_fd_ < 0) return;
+  const std::uint64_t one = 1;
+  // Non-blocking eventfd: when it is full, the driver has an interrupt pending already.
+  [[maybe_unused]] const ssize_t written = ::write(call_fd_, &one, sizeof(one));
+  counters_.interrupts.Add(1);
+}
+
+void BlockQueue::CountBackendBytes() {
+  const std::uint64_t copied = backend_->CopiedBytes();
+  const std::uint64_t transferred = backend_->TransferredByCpuBytes();
+  if (copied != copied_seen_) counters_.copied_bytes.Add(copied - copied_seen_);
+  if (transferred != transferred_seen_)
+    counters_.transferred_bytes.Add(transferred - transferred_seen_);
+  copied_seen_ = copied;
+  transferred_seen_ = transferred;
+}
+
+bool BlockQueue::ArmAndCheckIdle() {
+  if (!is_started()) return true;
+  // Completions that no descriptor announces come only by polling.
+  if (in_flight_ > resubmit_.size() && WaitFd() < 0) return false;
+  if (!deferred_.empty()) return false;
+  if (!is_accepting_ || fault_ != RingFault::kNone || has_miss_) return true;
+  ring_.ArmNotifications();
+  return !ring_.HasAvailable() && resubmit_.empty();
+}
+
+}  // namespace filer::bridge

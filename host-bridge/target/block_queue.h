@@ -1,0 +1,100 @@
+// block_queue.h: one virtqueue of a block device at work: takes chains off the ring, hands requests
+// to the backend, returns their status. One Round does a bounded amount of each; used elements of a
+// round are published together.
+//
+// Invariants: in_flight() counts heads taken and not yet returned; the session unmaps memory only
+// when it is 0. A queue whose driver broke the protocol takes nothing more, and finishes what it
+// has. Threads: its session's poller.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "base/result.h"
+#include "host-bridge/backend/backend.h"
+#include "host-bridge/target/block_request.h"
+#include "host-bridge/target/counters.h"
+#include "host-bridge/target/device_queue.h"
+#include "host-bridge/target/inflight.h"
+
+namespace filer::bridge {
+
+class BlockQueue {
+ public:
+  BlockQueue(const AddressSpace& space, const BlockDevice& device, VolumeCounters& counters)
+      : space_(space), device_(device), counters_(counters) {}
+
+  // Begins at `base`, with heads of the inflight table first. `call_fd` may be -1.
+  // Errors: the backend's.
+  Result<void> Start(Backend& backend, const RingLayout& layout, std::uint16_t base,
+                     InflightTable inflight);
+  // Ends; nothing may be in flight. Returns the next avail index, for GET_VRING_BASE.
+  std::uint16_t Stop();
+  bool is_started() const { return ring_.is_attached(); }
+  void Move(const RingLayout& layout) { ring_.Move(layout); }
+  void SetMemory(std::span<const iovec> regions) { backend_->SetMemory(regions); }
+
+  void SetAccepting(bool is_accepting) { is_accepting_ = is_accepting; }
+  void SetCallFd(int fd) { call_fd_ = fd; }
+  // True when it did something.
+  bool Round();
+  // Requests that the backend has. Heads still to be resubmitted do not touch memory yet.
+  std::uint32_t in_flight() const {
+    return in_flight_ - static_cast<std::uint32_t>(resubmit_.size());
+  }
+  RingFault fault() const { return fault_; }
+  // The translation it waits for, if any.
+  const IotlbMiss* miss() const { return has_miss_ ? &miss_ : nullptr; }
+  void RetryMiss() { has_miss_ = false; }
+
+  // Before sleeping: true when there is nothing to do and the driver will notify of new work.
+  bool ArmAndCheckIdle();
+  // A descriptor to sleep on while requests are in flight, or -1.
+  int WaitFd() const { return backend_ ? backend_->WaitFd() : -1; }
+
+ private:
+  struct alignas(64) Slot {
+    iovec few[2];  // segments of most requests; more lie in many_
+    std::uint8_t* status_byte;
+    std::uint32_t used_length;
+    std::uint32_t segment_count;
+    std::uint32_t bytes;
+    BackendOperation operation;
+    bool is_busy;
+    bool is_flushing;  // a write whose flush is under way (write-through)
+  };
+
+  bool TakeRequests();
+  bool TakeOne(std::uint16_t head, std::uint64_t& round_bytes);
+  void Submit(std::uint16_t head, const ParsedRequest& request);
+  bool Hand(const BackendRequest& request);
+  void RetryDeferred();
+  bool Reap();
+  void Complete(std::uint16_t head, bool is_ok);
+  void Return(std::uint16_t head, std::uint8_t* status_byte, std::uint8_t status,
+              std::uint32_t used_length);
+  void Publish();
+  void CountBackendBytes();
+  std::span<const iovec> SegmentsOf(std::uint16_t head) const;
+
+  const AddressSpace& space_;
+  const BlockDevice& device_;
+  VolumeCounters& counters_;
+  std::unique_ptr<BackendQueue> backend_;
+  DeviceQueue ring_;
+  InflightTable inflight_;
+  Chain chain_;  // scratch of one request
+  std::vector<Slot> slots_;
+  std::unique_ptr<iovec[]> many_;
+  std::vector<std::uint16_t> resubmit_;   // heads of the inflight table, from the back
+  std::vector<BackendRequest> deferred_;  // the backend was full
+  int call_fd_ = -1;
+  std::uint32_t in_flight_ = 0;
+  bool is_accepting_ = true;
+  bool has_miss_ = false;
+  IotlbMiss miss_;
+  RingFault fault_ = RingFault::kNone;
+  std::uint64_t copied_seen_ = 0, transferred_seen_ = 0;
+};
+
+}  // namespace filer::bridge

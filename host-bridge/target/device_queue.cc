@@ -1,0 +1,260 @@
+#include "host-bridge/target/device_queue.h"
+
+#include <cstring>
+
+#include "base/assert.h"
+#include "host-bridge/virtio/vhost_user.h"
+
+namespace filer::bridge {
+
+using virtio::Descriptor;
+using virtio::LoadAcquire;
+using virtio::LoadOnce;
+using virtio::StoreOnce;
+using virtio::StoreRelease;
+
+namespace {
+
+// Half the index space away from what the driver will publish next: never reached while polling.
+constexpr std::uint16_t kEventAway = 0x8000;
+constexpr std::uint16_t kEventRefresh = 0x4000;  // move it again after so many entries
+
+}  // namespace
+
+std::string_view RingFaultText(RingFault fault) {
+  switch (fault) {
+    case RingFault::kNone:
+      return "no fault";
+    case RingFault::kIndexJumped:
+      return "avail index jumped";
+    case RingFault::kHeadOutOfRange:
+      return "head beyond the ring";
+    case RingFault::kHeadInUse:
+      return "head published twice";
+    case RingFault::kNextOutOfRange:
+      return "next descriptor beyond the ring";
+    case RingFault::kChainTooLong:
+      return "descriptor chain loops or is too long";
+    case RingFault::kEmptyDescriptor:
+      return "descriptor of length 0";
+    case RingFault::kReadAfterWrite:
+      return "readable descriptor behind a writable one";
+    case RingFault::kIndirectNotAllowed:
+      return "indirect descriptor where none is allowed";
+    case RingFault::kIndirectBadLength:
+      return "indirect table of a bad length";
+    case RingFault::kBadAddress:
+      return "address outside guest memory";
+    case RingFault::kNoHeader:
+      return "request without a header";
+    case RingFault::kNoStatus:
+      return "request without a status byte";
+  }
+  return "unknown fault";
+}
+
+struct DeviceQueue::Walk {
+  const AddressSpace& space;
+  Chain& chain;
+  IotlbMiss& miss;
+  RingFault& fault;
+
+  ReadResult Fail(RingFault why) const {
+    fault = why;
+    return ReadResult::kFault;
+  }
+};
+
+void DeviceQueue::Attach(const RingLayout& layout, std::uint16_t base) {
+  FILER_ASSERT(layout.size > 0 && layout.size <= kQueueSizeMax);
+  layout_ = layout;
+  next_avail_ = known_avail_ = base;
+  next_used_ = published_used_ = LoadOnce(layout_.used->index);
+  busy_.reset();
+  is_suppressed_ = false;
+  SuppressNotifications();
+}
+
+DeviceQueue::PopResult DeviceQueue::Pop(std::uint16_t& head, RingFault& fault) {
+  if (known_avail_ == next_avail_) {
+    // Pairs with the driver's release store of avail->index: the entries below it are there.
+    known_avail_ = LoadAcquire(layout_.avail->index);
+    const auto pending = static_cast<std::uint16_t>(known_avail_ - next_avail_);
+    if (pending == 0) return PopResult::kEmpty;
+    if (pending > layout_.size) {
+      known_avail_ = next_avail_;
+      fault = RingFault::kIndexJumped;
+      return PopResult::kFault;
+    }
+  }
+  const std::uint16_t candidate =
+      LoadOnce(layout_.avail->ring[next_avail_ & (layout_.size - 1)]);  // untrusted
+  if (candidate >= layout_.size) {
+    fault = RingFault::kHeadOutOfRange;
+    return PopResult::kFault;
+  }
+  if (busy_[candidate]) {
+    fault = RingFault::kHeadInUse;
+    return PopResult::kFault;
+  }
+  busy_[candidate] = true;
+  ++next_avail_;  // free-running, wraps at 2^16
+  head = candidate;
+  return PopResult::kHead;
+}
+
+void DeviceQueue::Unpop(std::uint16_t head) {
+  FILER_ASSERT(busy_[head]);
+  busy_[head] = false;
+  --next_avail_;
+  known_avail_ = next_avail_;  // read the index again: the rest of the batch is still there
+}
+
+bool DeviceQueue::Claim(std::uint16_t head) {
+  if (head >= layout_.size || busy_[head]) return false;
+  busy_[head] = true;
+  return true;
+}
+
+DeviceQueue::ReadResult DeviceQueue::Take(const Descriptor& descriptor, Walk& walk) {
+  Chain& chain = walk.chain;
+  const bool is_writable = (descriptor.flags & virtio::kDescriptorWrite) != 0;
+  if (descriptor.length == 0) return walk.Fail(RingFault::kEmptyDescriptor);
+  if (is_writable) {
+    if (chain.writable_bytes == 0) {
+      chain.readable_count = chain.list.merge_from = chain.list.count;
+    }
+    chain.writable_bytes += descriptor.length;
+  } else {
+    if (chain.writable_bytes > 0) return walk.Fail(RingFault::kReadAfterWrite);
+    chain.readable_bytes += descriptor.length;
+  }
+  const std::uint8_t permission = is_writable ? virtio::kIotlbWrite : virtio::kIotlbRead;
+  switch (walk.space.Translate(descriptor.address, descriptor.length, permission, chain.list,
+                               walk.miss)) {
+    case TranslateStatus::kOk:
+      return ReadResult::kOk;
+    case TranslateStatus::kMiss:
+      return ReadResult::kMiss;
+    case TranslateStatus::kTooManySegments:
+      return walk.Fail(RingFault::kChainTooLong);
+    case TranslateStatus::kBadAddress:
+      break;
+  }
+  return walk.Fail(RingFault::kBadAddress);
+}
+
+DeviceQueue::ReadResult DeviceQueue::ReadIndirect(const Descriptor& table, Walk& walk) {
+  const std::uint32_t count = table.length / sizeof(Descriptor);
+  if (table.length % sizeof(Descriptor) != 0 || count == 0 || count > kChainDescriptorsMax) {
+    return walk.Fail(RingFault::kIndirectBadLength);
+  }
+  SegmentList pieces;
+  const TranslateStatus status =
+      walk.space.Translate(table.address, table.length, virtio::kIotlbRead, pieces, walk.miss);
+  if (status == TranslateStatus::kMiss) return ReadResult::kMiss;
+  if (status != TranslateStatus::kOk) return walk.Fail(RingFault::kBadAddress);
+  auto* copy = reinterpret_cast<std::byte*>(table_.data());
+  for (std::uint32_t i = 0; i < pieces.count; ++i) {  // copied once, then only the copy is read
+    std::memcpy(copy, pieces.segments[i].iov_base, pieces.segments[i].iov_len);
+    copy += pieces.segments[i].iov_len;
+  }
+
+  std::uint32_t at = 0;
+  for (std::uint32_t walked = 0; walked < count; ++walked) {
+    const Descriptor& descriptor = table_[at];
+    if ((descriptor.flags & virtio::kDescriptorIndirect) != 0) {
+      return walk.Fail(RingFault::kIndirectNotAllowed);
+    }
+    const ReadResult taken = Take(descriptor, walk);
+    if (taken != ReadResult::kOk) return taken;
+    if ((descriptor.flags & virtio::kDescriptorNext) == 0) return ReadResult::kOk;
+    if (descriptor.next >= count) return walk.Fail(RingFault::kNextOutOfRange);
+    at = descriptor.next;
+  }
+  return walk.Fail(RingFault::kChainTooLong);
+}
+
+DeviceQueue::ReadResult DeviceQueue::ReadChain(std::uint16_t head, const AddressSpace& space,
+                                               Chain& chain, IotlbMiss& miss, RingFault& fault) {
+  chain.list.count = chain.list.merge_from = 0;
+  chain.readable_count = 0;
+  chain.readable_bytes = chain.writable_bytes = 0;
+  Walk walk{space, chain, miss, fault};
+  std::uint32_t at = head;
+  for (std::uint32_t walked = 0;; ++walked) {
+    if (walked == layout_.size || walked == kChainDescriptorsMax) {
+      return walk.Fail(RingFault::kChainTooLong);
+    }
+    const Descriptor& shared = layout_.descriptors[at];
+    Descriptor descriptor;  // each field read once
+    descriptor.address = LoadOnce(shared.address);
+    descriptor.length = LoadOnce(shared.length);
+    descriptor.flags = LoadOnce(shared.flags);
+    descriptor.next = LoadOnce(shared.next);
+
+    const bool has_next = (descriptor.flags & virtio::kDescriptorNext) != 0;
+    const bool is_indirect = (descriptor.flags & virtio::kDescriptorIndirect) != 0;
+    if (is_indirect && (!layout_.has_indirect || has_next)) {
+      return walk.Fail(RingFault::kIndirectNotAllowed);
+    }
+    const ReadResult taken = is_indirect ? ReadIndirect(descriptor, walk) : Take(descriptor, walk);
+    if (taken != ReadResult::kOk) return taken;
+    if (!has_next) break;
+    if (descriptor.next >= layout_.size) return walk.Fail(RingFault::kNextOutOfRange);
+    at = descriptor.next;
+  }
+  if (chain.writable_bytes == 0) chain.readable_count = chain.list.count;
+  return ReadResult::kOk;
+}
+
+void DeviceQueue::PushUsed(std::uint16_t head, std::uint32_t length_bytes) {
+  FILER_DCHECK(busy_[head]);
+  busy_[head] = false;
+  virtio::UsedElement& element = layout_.used->ring[next_used_ & (layout_.size - 1)];
+  StoreOnce(element.id, static_cast<std::uint32_t>(head));
+  StoreOnce(element.length, length_bytes);
+  ++next_used_;
+}
+
+bool DeviceQueue::Publish() {
+  const std::uint16_t before = published_used_;
+  // Pairs with the driver's acquire load of used->index: elements, data and status are there.
+  StoreRelease(layout_.used->index, next_used_);
+  published_used_ = next_used_;
+  virtio::FullFence();  // the index before the event: pairs with the driver's fence after arming
+  if (!layout_.has_event_index) {
+    return (LoadOnce(layout_.avail->flags) & virtio::kAvailNoInterrupt) == 0;
+  }
+  const std::uint16_t event = LoadOnce(*virtio::UsedEvent(layout_.avail, layout_.size));
+  return virtio::EventPassed(event, next_used_, before);
+}
+
+void DeviceQueue::SuppressNotifications() {
+  if (!layout_.has_event_index) {
+    if (!is_suppressed_) StoreOnce(layout_.used->flags, virtio::kUsedNoNotify);
+    is_suppressed_ = true;
+    return;
+  }
+  if (is_suppressed_ && static_cast<std::uint16_t>(next_avail_ - event_base_) < kEventRefresh) {
+    return;
+  }
+  event_base_ = next_avail_;
+  StoreOnce(*virtio::AvailEvent(layout_.used, layout_.size),
+            static_cast<std::uint16_t>(next_avail_ + kEventAway));
+  is_suppressed_ = true;
+}
+
+void DeviceQueue::ArmNotifications() {
+  is_suppressed_ = false;
+  if (layout_.has_event_index) {
+    StoreOnce(*virtio::AvailEvent(layout_.used, layout_.size), next_avail_);
+  } else {
+    StoreOnce(layout_.used->flags, std::uint16_t{0});
+  }
+  virtio::FullFence();  // armed before we look once more: pairs with the driver's fence
+}
+
+bool DeviceQueue::HasAvailable() const { return LoadAcquire(layout_.avail->index) != next_avail_; }
+
+}  // namespace filer::bridge

@@ -1,0 +1,112 @@
+// device_queue.h: the device's side of one split virtqueue: takes heads, reads chains, returns used
+// elements. Everything it reads in the ring was written by a hostile driver: each field is read
+// once into a local, checked, and used from there. A fault (RingFault) is fatal for this queue
+// only.
+//
+// Invariants: a head is busy from Pop until PushUsed; used elements become visible together, in
+// Publish. The ring's memory stays mapped while the queue is attached (the session's duty).
+// Threads: its session's poller.
+#pragma once
+
+#include <array>
+#include <bitset>
+#include <cstdint>
+#include <string_view>
+
+#include "host-bridge/target/address_space.h"
+#include "host-bridge/target/limits.h"
+#include "host-bridge/target/segments.h"
+#include "host-bridge/virtio/ring.h"
+
+namespace filer::bridge {
+
+enum class RingFault : std::uint8_t {
+  kNone,
+  kIndexJumped,         // avail index moved by more than the ring's size
+  kHeadOutOfRange,      // head >= size
+  kHeadInUse,           // the same head again before it was returned
+  kNextOutOfRange,      // next >= size of the ring or table
+  kChainTooLong,        // a loop, or more descriptors than any request needs
+  kEmptyDescriptor,     // length 0
+  kReadAfterWrite,      // a device-readable descriptor behind a writable one
+  kIndirectNotAllowed,  // without the feature, nested, or with NEXT
+  kIndirectBadLength,   // no multiple of 16, empty, or larger than any request needs
+  kBadAddress,
+  kNoHeader,  // less than a request header to read
+  kNoStatus,  // nothing to write the status to
+};
+std::string_view RingFaultText(RingFault fault);
+
+struct RingLayout {
+  virtio::Descriptor* descriptors = nullptr;
+  virtio::AvailRing* avail = nullptr;
+  virtio::UsedRing* used = nullptr;
+  std::uint32_t size = 0;
+  bool has_event_index = false;
+  bool has_indirect = false;
+};
+
+// One request's pieces: segments[0, readable_count) are read, the rest written by the device.
+struct Chain {
+  SegmentList list;
+  std::uint32_t readable_count = 0;
+  std::uint64_t readable_bytes = 0;
+  std::uint64_t writable_bytes = 0;
+};
+
+class DeviceQueue {
+ public:
+  // Takes over a ring whose next avail entry is `base`. Used elements go on where used->index is.
+  void Attach(const RingLayout& layout, std::uint16_t base);
+  // The same ring at another host address (its IOTLB entries changed); positions stay.
+  void Move(const RingLayout& layout) { layout_ = layout; }
+  bool is_attached() const { return layout_.size != 0; }
+  void Detach() { layout_ = {}; }
+
+  enum class PopResult : std::uint8_t { kEmpty, kHead, kFault };
+  // Next published head. It is busy from now on.
+  PopResult Pop(std::uint16_t& head, RingFault& fault);
+  // Gives the last popped head back to the avail ring: to be popped again.
+  void Unpop(std::uint16_t head);
+  // Marks a head of the inflight table busy. False: out of range or twice.
+  bool Claim(std::uint16_t head);
+
+  enum class ReadResult : std::uint8_t { kOk, kMiss, kFault };
+  // The chain at `head`, translated whole. On kMiss nothing was consumed: Unpop and try later.
+  ReadResult ReadChain(std::uint16_t head, const AddressSpace& space, Chain& chain, IotlbMiss& miss,
+                       RingFault& fault);
+
+  // Writes one used element; visible after Publish.
+  void PushUsed(std::uint16_t head, std::uint32_t length_bytes);
+  bool HasUnpublished() const { return published_used_ != next_used_; }
+  // One release store for all pushed elements. True: the driver wants an interrupt.
+  bool Publish();
+
+  // The driver need not notify us: we poll. Cheap to call each round.
+  void SuppressNotifications();
+  // The driver shall notify us of the next entry. Look at HasAvailable once more before sleeping.
+  void ArmNotifications();
+  bool HasAvailable() const;
+
+  std::uint16_t next_avail() const { return next_avail_; }
+  void set_next_avail(std::uint16_t index) { next_avail_ = index; }
+  std::uint16_t next_used() const { return next_used_; }
+  std::uint32_t size() const { return layout_.size; }
+
+ private:
+  struct Walk;
+  ReadResult ReadIndirect(const virtio::Descriptor& table, Walk& walk);
+  ReadResult Take(const virtio::Descriptor& descriptor, Walk& walk);
+
+  RingLayout layout_;
+  std::uint16_t next_avail_ = 0;  // free-running
+  std::uint16_t next_used_ = 0;   // free-running, pushed
+  std::uint16_t published_used_ = 0;
+  std::uint16_t known_avail_ = 0;  // what avail->index was when last read
+  std::uint16_t event_base_ = 0;   // next_avail_ when avail_event was last put away
+  bool is_suppressed_ = false;
+  std::bitset<kQueueSizeMax> busy_;
+  std::array<virtio::Descriptor, kChainDescriptorsMax> table_;  // private copy of an indirect table
+};
+
+}  // namespace filer::bridge

@@ -1,0 +1,27 @@
+// limits.h: every depth and bound of the target in one place. A guest may ask for less, never for
+// more.
+#pragma once
+
+#include <cstdint>
+
+namespace filer::bridge {
+
+inline constexpr std::uint32_t kQueueCountMax = 64;
+inline constexpr std::uint32_t kQueueSizeMax = 1024;        // descriptors of a ring
+inline constexpr std::uint32_t kChainDescriptorsMax = 256;  // of one chain or indirect table
+inline constexpr std::uint32_t kRequestSegmentsMax = 256;   // after splits at region edges
+inline constexpr std::uint32_t kSegmentsOffered = 126;      // seg_max of the configuration space
+inline constexpr std::uint64_t kRequestBytesMax = 64ULL << 20;
+inline constexpr std::uint64_t kZeroFillBytesMax = 4ULL << 20;  // of a read that fails
+inline constexpr std::uint32_t kDiscardSectorsMax = (1U << 30) / 512;
+inline constexpr std::uint32_t kWriteZeroesSectorsMax = (64U << 20) / 512;
+
+// Per queue and poll round, so that one queue cannot starve the others.
+inline constexpr std::uint32_t kRoundRequestsMax = 128;
+inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;
+
+inline constexpr std::uint32_t kMemoryRegionsMax = 64;
+inline constexpr std::uint32_t kIotlbEntriesMax = 4096;
+inline constexpr std::uint32_t kMessagesPerVisitMax = 32;  // of one session, then others' turn
+
+}  // namespace filer::bridge

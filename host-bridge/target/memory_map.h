@@ -1,0 +1,99 @@
+// memory_map.h: the guest memory that a front end shared: regions of its memory files, mapped here,
+// found by guest address or by the front end's own ("user") address.
+//
+// Invariants: regions overlap in neither address space; a range is translated whole or not at all,
+// and split where regions meet. Nothing may use a translated pointer after Remove or Clear: the
+// session waits for its requests first.
+// Threads: its session's poller.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "base/file.h"
+#include "base/result.h"
+#include "host-bridge/target/segments.h"
+
+namespace filer::bridge {
+
+struct RegionSpec {
+  std::uint64_t guest_address = 0;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t user_address = 0;
+  std::uint64_t mmap_offset = 0;
+};
+
+// One mapping of a piece of a memory file; unmapped when destroyed.
+class MappedFile {
+ public:
+  // Maps `size_bytes` from `offset`, which need not be aligned. Only memory files (tmpfs, memfd,
+  // hugetlbfs): a page fault on anything else could block, or be served by the client.
+  // Errors: kBadAddress (beyond the file's end, overflow), kNotSupported, kSystem.
+  static Result<MappedFile> Map(const UniqueFd& fd, std::uint64_t offset, std::uint64_t size_bytes);
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept { *this = std::move(other); }
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  std::byte* data() const { return data_; }
+  bool is_mapped() const { return mapping_ != nullptr; }
+  bool IsBroken() const;  // the file was truncated under us
+
+ private:
+  void* mapping_ = nullptr;  // what munmap wants: aligned
+  std::size_t mapping_bytes_ = 0;
+  std::byte* data_ = nullptr;
+  std::size_t guard_slot_ = 0;
+};
+
+class MemoryMap {
+ public:
+  // Errors: kTooBig (too many regions), kBadAddress (overlap, overflow, empty, beyond the file),
+  // kNotSupported, kSystem.
+  Result<void> Add(const RegionSpec& spec, UniqueFd fd);
+  // Errors: kNotFound.
+  Result<void> Remove(const RegionSpec& spec);
+  void Clear();
+
+  // Appends the host pieces of the range to `list`. Never kMiss.
+  TranslateStatus TranslateGuest(std::uint64_t address, std::uint64_t length,
+                                 SegmentList& list) const {
+    return Translate(by_guest_, last_guest_, address, length, list);
+  }
+  TranslateStatus TranslateUser(std::uint64_t address, std::uint64_t length,
+                                SegmentList& list) const {
+    return Translate(by_user_, last_user_, address, length, list);
+  }
+  bool IsBroken() const;
+  std::vector<iovec> Regions() const;
+  std::size_t size() const { return regions_.size(); }
+
+ private:
+  struct Region {
+    RegionSpec spec;
+    MappedFile file;
+  };
+  struct Entry {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    std::byte* host = nullptr;
+  };
+  struct Index {
+    std::array<Entry, kMemoryRegionsMax> entries;
+    std::uint32_t count = 0;
+  };
+
+  static TranslateStatus Translate(const Index& index, std::uint32_t& last, std::uint64_t address,
+                                   std::uint64_t length, SegmentList& list);
+  void Reindex();
+
+  std::vector<std::unique_ptr<Region>> regions_;
+  Index by_guest_;
+  Index by_user_;
+  mutable std::uint32_t last_guest_ = 0;  // where the last address was found: mostly again
+  mutable std::uint32_t last_user_ = 0;
+};
+
+}  // namespace filer::bridge

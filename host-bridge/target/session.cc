@@ -1,0 +1,320 @@
+#include "host-bridge/target/session.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/assert.h"
+#include "base/log.h"
+
+namespace filer::bridge {
+
+using virtio::VhostRequest;
+
+Session::Session(UniqueFd socket, const SessionOptions& options, Backend& backend,
+                 VolumeCounters& counters, WaitSet& waits)
+    : socket_(std::move(socket)),
+      options_(options),
+      backend_(backend),
+      info_(backend.Info()),
+      counters_(counters),
+      waits_(waits),
+      rings_(options.queue_count_max) {
+  device_.capacity_sectors = info_.size_bytes / 512;
+  device_.is_read_only = info_.is_read_only;
+  device_.serial = options_.volume_name;
+  counters_.sessions.Add(1);
+}
+
+Session::~Session() {
+  FILER_ASSERT(IsQuiet());
+  StopAll();
+}
+
+bool Session::IsQuiet() const {
+  return std::all_of(rings_.begin(), rings_.end(), [](const Ring& ring) {
+    return ring.queue == nullptr || ring.queue->in_flight() == 0;
+  });
+}
+
+void Session::End(const Error& reason) {
+  if (is_ending_) return;
+  is_ending_ = true;
+  waiting_.reset();
+  if (reason == Errc::kDeviceGone || reason == Errc::kShuttingDown) {
+    FILER_LOG_INFO("volume {}: client left", options_.volume_name);
+  } else {
+    counters_.protocol_errors.Add(1);
+    FILER_LOG_WARN("volume {}: session ended: {}", options_.volume_name, reason.message());
+  }
+  UpdateAccepting();
+}
+
+void Session::CheckMemory() {
+  if (space_.memory().IsBroken() || inflight_file_.IsBroken()) {
+    End(Error(Errc::kProtocol, "the client truncated its shared memory"));
+  }
+}
+
+bool Session::VisitSocket() {
+  bool did_work = false;
+  for (std::uint32_t i = 0; i < kMessagesPerVisitMax && !is_ending_ && !waiting_; ++i) {
+    auto complete = receiver_.Advance(socket_.get(), MSG_DONTWAIT);
+    if (!complete.has_value()) {
+      End(complete.assume_error());
+      return true;
+    }
+    if (!complete.assume_value()) break;
+    did_work = true;
+    waiting_ = receiver_.Take();
+    const auto checked = Check(*waiting_);
+    if (!checked.has_value()) {
+      End(checked.assume_error());
+      break;
+    }
+    const Rule* rule = FindRule(waiting_->header.request);
+    if (rule->needs_quiet && !IsQuiet()) {
+      UpdateAccepting();
+      break;  // Round goes on with it
+    }
+    Message message = std::move(*waiting_);
+    waiting_.reset();
+    Execute(message);
+  }
+  return did_work;
+}
+
+Result<void> Session::Check(const Message& message) const {
+  const Rule* rule = FindRule(message.header.request);
+  const auto name = virtio::VhostRequestName(message.header.request);
+  if (rule == nullptr) {
+    return Error(Errc::kProtocol,
+                 fmt::format("unknown {} {}", name, std::uint32_t{message.header.request}));
+  }
+  const std::uint32_t bytes = message.header.payload_bytes;
+  if (bytes < rule->payload_bytes_min || bytes > rule->payload_bytes_max) {
+    return Error(Errc::kProtocol, fmt::format("{} with {} bytes", name, bytes));
+  }
+  if (message.fd_count < rule->fds_min || message.fd_count > rule->fds_max) {
+    return Error(Errc::kProtocol, fmt::format("{} with {} descriptors", name, message.fd_count));
+  }
+  if (rule->protocol_feature != 0 && !HasProtocol(rule->protocol_feature)) {
+    return Error(Errc::kProtocol, fmt::format("{} was not negotiated", name));
+  }
+  return Ok();
+}
+
+void Session::Execute(Message& message) {
+  const Rule* rule = FindRule(message.header.request);
+  Reply reply;
+  const Result<void> result = (this->*rule->handler)(message, reply);
+  const auto answered = Answer(message, result, reply);
+  if (!answered.has_value()) End(answered.assume_error());
+  UpdateAccepting();
+}
+
+Result<void> Session::Answer(const Message& message, const Result<void>& result, Reply& reply) {
+  const auto name = virtio::VhostRequestName(message.header.request);
+  const bool is_acknowledged =
+      (message.header.flags & virtio::kVhostNeedReply) != 0 &&
+      (HasProtocol(virtio::kProtocolReplyAck) ||
+       message.header.request == static_cast<std::uint32_t>(VhostRequest::kIotlbMessage));
+  if (!result.has_value()) {
+    const Error& error = result.assume_error();
+    if (!is_acknowledged || error == Errc::kProtocol) {
+      return Error(Errc::kProtocol, fmt::format("{}: {}", name, error.message()));
+    }
+    FILER_LOG_WARN("volume {}: {} refused: {}", options_.volume_name, name, error.message());
+    reply.SetU64(1);
+  } else if (is_acknowledged && !reply.is_set) {
+    reply.SetU64(0);
+  }
+  if (!reply.is_set) return Ok();
+  virtio::VhostHeader header;
+  header.request = message.header.request;
+  header.flags = virtio::kVhostVersion | virtio::kVhostReply;
+  header.payload_bytes = reply.bytes;
+  const int fd = reply.fd.get();
+  return virtio::SendVhostMessage(socket_.get(), header,
+                                  std::span(reply.payload).first(reply.bytes),
+                                  std::span(&fd, reply.fd.is_open() ? 1 : 0), MSG_DONTWAIT);
+}
+
+bool Session::Round() {
+  bool did_work = false;
+  for (std::uint32_t i = 0; i < rings_.size(); ++i) {
+    Ring& ring = rings_[i];
+    if (ring.queue == nullptr) continue;
+    did_work |= ring.queue->Round();
+    if (ring.queue->fault() != RingFault::kNone && !ring.is_broken) ReportFault(i);
+    if (const IotlbMiss* miss = ring.queue->miss(); miss != nullptr) AskForMiss(ring, *miss);
+  }
+  if (waiting_ && IsQuiet()) {
+    Message message = std::move(*waiting_);
+    waiting_.reset();
+    Execute(message);
+    did_work = true;
+  }
+  return did_work;
+}
+
+bool Session::ArmAndCheckIdle() {
+  if (is_ending_ && IsQuiet()) return false;
+  bool is_idle = true;
+  for (Ring& ring : rings_) {
+    if (ring.queue != nullptr) is_idle &= ring.queue->ArmAndCheckIdle();
+  }
+  return is_idle;
+}
+
+void Session::CountKick(std::uint32_t queue_index) {
+  if (queue_index >= rings_.size() || !rings_[queue_index].kick.is_open()) return;
+  std::uint64_t count = 0;
+  if (::read(rings_[queue_index].kick.get(), &count, sizeof(count)) == sizeof(count)) {
+    counters_.kicks.Add(count);
+  }
+}
+
+void Session::UpdateAccepting() {
+  const bool is_open = !is_ending_ && !waiting_;
+  for (Ring& ring : rings_) {
+    if (ring.queue == nullptr) continue;
+    ring.queue->SetAccepting(is_open && ring.is_enabled && !ring.needs_translation);
+  }
+}
+
+void Session::ReportFault(std::uint32_t index) {
+  Ring& ring = rings_[index];
+  ring.is_broken = true;
+  counters_.protocol_errors.Add(1);
+  FILER_LOG_WARN("volume {}: queue {} stopped: {}", options_.volume_name, index,
+                 RingFaultText(ring.queue->fault()));
+  const std::uint64_t one = 1;
+  if (!ring.error.is_open()) return;
+  [[maybe_unused]] const ssize_t written = ::write(ring.error.get(), &one, sizeof(one));
+}
+
+void Session::AskForMiss(Ring& ring, const IotlbMiss& miss) {
+  if (ring.asked == miss || !backend_channel_.is_open()) return;
+  virtio::VhostIotlb wire{};
+  wire.iova = miss.iova;
+  wire.permission = miss.permission;
+  wire.type = static_cast<std::uint8_t>(virtio::VhostIotlbType::kMiss);
+  virtio::VhostHeader header;
+  header.request = static_cast<std::uint32_t>(virtio::VhostBackendRequest::kIotlbMessage);
+  header.flags = virtio::kVhostVersion;
+  header.payload_bytes = sizeof(wire);
+  const auto sent = virtio::SendVhostMessage(backend_channel_.get(), header,
+                                             std::as_bytes(std::span(&wire, 1)), {}, MSG_DONTWAIT);
+  if (sent.has_value()) ring.asked = miss;  // else: again next round
+}
+
+TranslateStatus Session::FindRing(const Ring& ring, RingLayout& layout, IotlbMiss& miss) const {
+  layout.size = ring.size;
+  layout.has_event_index = (features_ & virtio::kFeatureRingEventIndex) != 0;
+  layout.has_indirect = (features_ & virtio::kFeatureRingIndirect) != 0;
+  struct Part {
+    std::uint64_t address;
+    std::size_t bytes, align;
+    std::uint8_t permission;
+    std::byte* host;
+  };
+  Part parts[] = {
+      {ring.address->descriptor_address, virtio::DescriptorTableBytes(ring.size),
+       virtio::kDescriptorTableAlign, virtio::kIotlbRead, nullptr},
+      {ring.address->avail_address, virtio::AvailRingBytes(ring.size), virtio::kAvailRingAlign,
+       virtio::kIotlbRead, nullptr},
+      {ring.address->used_address, virtio::UsedRingBytes(ring.size), virtio::kUsedRingAlign,
+       virtio::kIotlbRead | virtio::kIotlbWrite, nullptr},
+  };
+  for (Part& part : parts) {
+    if (part.address % part.align != 0) return TranslateStatus::kBadAddress;
+    SegmentList pieces;
+    const auto status =
+        space_.TranslateRing(part.address, part.bytes, part.permission, pieces, miss);
+    if (status != TranslateStatus::kOk) return status;
+    if (pieces.count != 1) return TranslateStatus::kTooManySegments;  // must be in one piece here
+    part.host = static_cast<std::byte*>(pieces.segments[0].iov_base);
+    if (reinterpret_cast<std::uintptr_t>(part.host) % part.align != 0) {
+      return TranslateStatus::kBadAddress;
+    }
+  }
+  layout.descriptors = reinterpret_cast<virtio::Descriptor*>(parts[0].host);
+  layout.avail = reinterpret_cast<virtio::AvailRing*>(parts[1].host);
+  layout.used = reinterpret_cast<virtio::UsedRing*>(parts[2].host);
+  return TranslateStatus::kOk;
+}
+
+// Starts the ring, or finds it again, once all that it needs is known.
+void Session::TryStart(std::uint32_t index) {
+  Ring& ring = rings_[index];
+  if (ring.size == 0 || !ring.address || !ring.has_kick || space_.memory().size() == 0) return;
+  if (ring.queue != nullptr && !ring.needs_translation) return;
+  RingLayout layout;
+  IotlbMiss miss;
+  const TranslateStatus status = FindRing(ring, layout, miss);
+  if (status == TranslateStatus::kMiss) return AskForMiss(ring, miss);
+  if (status != TranslateStatus::kOk) {
+    return End(Error(Errc::kBadAddress, fmt::format("queue {}: its ring is not in one piece of "
+                                                    "guest memory",
+                                                    index)));
+  }
+  ring.asked = {};
+  ring.needs_translation = false;
+  if (ring.queue != nullptr) return ring.queue->Move(layout);
+
+  InflightTable inflight;
+  if (inflight_file_.is_mapped() && index < inflight_queue_count_) {
+    if (ring.size > inflight_queue_size_) {
+      return End(Error(Errc::kProtocol, "ring larger than its inflight table"));
+    }
+    inflight = InflightTable(
+        inflight_file_.data() + InflightTable::BytesPerQueue(inflight_queue_size_) * index,
+        inflight_queue_size_);
+  }
+  auto queue = std::make_unique<BlockQueue>(space_, device_, counters_);
+  const auto started = queue->Start(backend_, layout, ring.base, std::move(inflight));
+  if (!started.has_value()) return End(started.assume_error());
+  queue->SetCallFd(ring.call.get());
+  queue->SetMemory(space_.memory().Regions());
+  ring.is_broken = false;
+  ring.queue = std::move(queue);
+  ring.wait_fd = ring.queue->WaitFd();
+  if (ring.wait_fd < 0) return;
+  const auto added = waits_.Add(ring.wait_fd, {WaitKind::kBackend, options_.volume_index, index});
+  if (!added.has_value()) End(added.assume_error());
+}
+
+void Session::StopRing(Ring& ring) {
+  ring.has_kick = false;
+  ring.asked = {};
+  ring.needs_translation = false;
+  if (ring.kick.is_open()) waits_.Remove(ring.kick.get());
+  ring.kick.Reset();
+  if (ring.queue == nullptr) return;
+  FILER_ASSERT(ring.queue->in_flight() == 0);
+  if (ring.wait_fd >= 0) waits_.Remove(ring.wait_fd);
+  ring.wait_fd = -1;
+  ring.base = ring.queue->Stop();
+  ring.queue.reset();
+}
+
+void Session::StopAll() {
+  for (Ring& ring : rings_) StopRing(ring);
+}
+
+void Session::MemoryChanged() {
+  const auto regions = space_.memory().Regions();
+  for (std::uint32_t i = 0; i < rings_.size(); ++i) {
+    if (rings_[i].queue != nullptr) {
+      rings_[i].queue->SetMemory(regions);
+      rings_[i].needs_translation = true;
+    }
+    TryStart(i);
+  }
+}
+
+}  // namespace filer::bridge

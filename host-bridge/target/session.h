@@ -1,0 +1,160 @@
+// session.h: one connected vhost-user front end: its features, memory and queues, and the state
+// machine of its messages. Nothing blocks: a message that needs the requests in flight to be over
+// waits, and no later one is read, while the poller goes on with other sessions.
+//
+// A peer that breaks the protocol ends its session (IsEnding), and nobody else's; the poller drops
+// the session when IsFinished: drained, so that memory can be unmapped.
+// Threads: its poller.
+#pragma once
+
+#include <array>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "host-bridge/target/block_queue.h"
+#include "host-bridge/target/wait_set.h"
+#include "host-bridge/virtio/vhost_user.h"
+
+namespace filer::bridge {
+
+struct SessionOptions {
+  std::string volume_name;
+  std::uint32_t volume_index = 0;
+  std::uint32_t queue_count_max = 1;
+};
+
+class Session {
+ public:
+  Session(UniqueFd socket, const SessionOptions& options, Backend& backend,
+          VolumeCounters& counters, WaitSet& waits);
+  ~Session();  // only when IsFinished
+
+  // Reads and executes messages, a bounded number; true when there were any.
+  bool VisitSocket();
+  // One round of all queues, and of a message that waits for quiet; true when it did something.
+  bool Round();
+  void CountKick(std::uint32_t queue_index);
+  bool ArmAndCheckIdle();
+  // Ends it: takes no new request, finishes those in flight. Logs why.
+  void End(const Error& reason);
+  void CheckMemory();  // ends it when the client truncated its memory
+  bool IsFinished() const { return is_ending_ && IsQuiet(); }
+  int socket() const { return socket_.get(); }
+
+ private:
+  struct Ring {
+    std::uint32_t size = 0;
+    std::optional<virtio::VhostVringAddress> address;
+    std::uint16_t base = 0;
+    bool has_kick = false;  // told to start, with a descriptor or without
+    bool is_enabled = false;
+    bool is_broken = false;  // fault reported
+    UniqueFd kick, call, error;
+    int wait_fd = -1;                // of the backend, registered
+    IotlbMiss asked;                 // last miss sent
+    bool needs_translation = false;  // its IOTLB entries changed
+    std::unique_ptr<BlockQueue> queue;
+  };
+  struct Reply {
+    bool is_set = false;
+    std::uint32_t bytes = 0;
+    std::array<std::byte, sizeof(virtio::VhostConfig)> payload;
+    UniqueFd fd;
+    template <DiskStruct T>
+    void Set(const T& value) {
+      static_assert(sizeof(T) <= sizeof(payload));
+      is_set = true;
+      bytes = sizeof(T);
+      std::memcpy(payload.data(), &value, sizeof(T));
+    }
+    void SetU64(std::uint64_t value) {
+      virtio::VhostU64 wire;
+      wire.value = value;
+      Set(wire);
+    }
+  };
+  using Message = virtio::VhostMessage;
+  using Handler = Result<void> (Session::*)(Message& message, Reply& reply);
+  struct Rule {
+    virtio::VhostRequest request;
+    std::uint32_t payload_bytes_min, payload_bytes_max;
+    std::uint32_t fds_min, fds_max;
+    bool needs_quiet;
+    std::uint64_t protocol_feature;  // that must be negotiated; 0: none
+    Handler handler;
+  };
+  static std::span<const Rule> Rules();
+  static const Rule* FindRule(std::uint32_t request);
+
+  // session.cc
+  bool IsQuiet() const;
+  bool IsQuietFor(const Rule& rule) const;
+  Result<void> Check(const Message& message) const;
+  void Execute(Message& message);
+  Result<void> Answer(const Message& message, const Result<void>& result, Reply& reply);
+  void UpdateAccepting();
+  void TryStart(std::uint32_t index);
+  TranslateStatus FindRing(const Ring& ring, RingLayout& layout, IotlbMiss& miss) const;
+  void StopRing(Ring& ring);
+  void StopAll();
+  void ReportFault(std::uint32_t index);
+  void AskForMiss(Ring& ring, const IotlbMiss& miss);
+  void MemoryChanged();
+  bool HasProtocol(std::uint64_t feature) const { return (protocol_features_ & feature) != 0; }
+
+  // session_messages.cc
+  std::uint64_t OfferedFeatures() const;
+  Result<Ring*> RingAt(std::uint32_t index);
+  Result<void> TakeRingFd(Message& message, UniqueFd Ring::*member);
+  Result<void> OnGetFeatures(Message&, Reply&);
+  Result<void> OnSetFeatures(Message&, Reply&);
+  Result<void> OnSetOwner(Message&, Reply&);
+  Result<void> OnReset(Message&, Reply&);
+  Result<void> OnGetProtocolFeatures(Message&, Reply&);
+  Result<void> OnSetProtocolFeatures(Message&, Reply&);
+  Result<void> OnGetQueueNum(Message&, Reply&);
+  Result<void> OnGetConfig(Message&, Reply&);
+  Result<void> OnSetConfig(Message&, Reply&);
+  Result<void> OnSetMemTable(Message&, Reply&);
+  Result<void> OnGetMaxMemSlots(Message&, Reply&);
+  Result<void> OnAddMemReg(Message&, Reply&);
+  Result<void> OnRemMemReg(Message&, Reply&);
+  Result<void> OnSetVringNum(Message&, Reply&);
+  Result<void> OnSetVringAddr(Message&, Reply&);
+  Result<void> OnSetVringBase(Message&, Reply&);
+  Result<void> OnGetVringBase(Message&, Reply&);
+  Result<void> OnSetVringKick(Message&, Reply&);
+  Result<void> OnSetVringCall(Message&, Reply&);
+  Result<void> OnSetVringErr(Message&, Reply&);
+  Result<void> OnSetVringEnable(Message&, Reply&);
+  Result<void> OnSetBackendReqFd(Message&, Reply&);
+  Result<void> OnIotlb(Message&, Reply&);
+  Result<void> OnGetInflightFd(Message&, Reply&);
+  Result<void> OnSetInflightFd(Message&, Reply&);
+
+  UniqueFd socket_;
+  SessionOptions options_;
+  Backend& backend_;
+  BackendInfo info_;
+  VolumeCounters& counters_;
+  WaitSet& waits_;
+  virtio::VhostReceiver receiver_;
+  std::optional<Message> waiting_;  // for quiet
+  UniqueFd backend_channel_;
+  std::uint64_t features_ = 0;
+  std::uint64_t protocol_features_ = 0;
+  BlockDevice device_;
+  AddressSpace space_;
+  MappedFile inflight_file_;
+  std::uint32_t inflight_queue_count_ = 0;
+  std::uint32_t inflight_queue_size_ = 0;
+  std::vector<Ring> rings_;
+  bool is_ending_ = false;
+};
+
+}  // namespace filer::bridge

@@ -1,0 +1,61 @@
+// volume.h: one volume offered on one vhost-user socket, to one client at a time. A second client
+// waits in the socket's backlog until the first has left.
+// Threads: made before the poller starts; then its poller's, but for what counters() and
+// is_connected() say.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "host-bridge/backend/backend.h"
+#include "host-bridge/target/counters.h"
+#include "host-bridge/target/session.h"
+#include "host-bridge/target/wait_set.h"
+
+namespace filer::bridge {
+
+struct VolumeOptions {
+  std::string name;         // at most 20 bytes reach the guest as the serial number
+  std::string socket_path;  // a stale socket file is replaced
+  std::uint32_t queue_count_max = 1;
+};
+
+class Volume {
+ public:
+  // Listens. Errors: kNameTooLong (socket path), kBusy (somebody listens there), kSystem.
+  static Result<std::unique_ptr<Volume>> Create(const VolumeOptions& options,
+                                                std::unique_ptr<Backend> backend);
+  ~Volume();  // removes the socket file
+
+  const VolumeOptions& options() const { return options_; }
+  BackendInfo info() const { return backend_->Info(); }
+  const VolumeCounters& counters() const { return counters_; }
+  bool is_connected() const { return is_connected_.load(std::memory_order_relaxed); }
+
+  // The rest is the poller's.
+  Result<void> Join(WaitSet& waits, std::uint32_t index);
+  void Accept();
+  Session* session() { return session_.get(); }
+  // Serves sockets of the session and drops it when it is over. True when it did something.
+  bool Visit();
+  bool Round() { return session_ != nullptr && session_->Round(); }
+  // Makes all that was written durable. Blocking; with no session only.
+  Result<void> Flush();
+
+ private:
+  Volume(const VolumeOptions& options, std::unique_ptr<Backend> backend, UniqueFd listener)
+      : options_(options), backend_(std::move(backend)), listener_(std::move(listener)) {}
+  void DropFinished();
+
+  VolumeOptions options_;
+  std::unique_ptr<Backend> backend_;
+  UniqueFd listener_;
+  VolumeCounters counters_;
+  WaitSet* waits_ = nullptr;
+  std::uint32_t index_ = 0;
+  std::unique_ptr<Session> session_;
+  std::atomic<bool> is_connected_ = false;
+};
+
+}  // namespace filer::bridge
