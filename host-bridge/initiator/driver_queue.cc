@@ -313,9 +313,10 @@ std::vector<std::uint16_t> DriverQueue::BusyHeadsInOrder() const {
   for (std::uint32_t i = 0; i < options_.queue_size; ++i) {
     if (requests_[i].is_busy) heads.push_back(static_cast<std::uint16_t>(i));
   }
-  std::sort(heads.begin(), heads.end(), [this](std::uint16_t a, std::uint16_t b) {
+  const auto is_older = [this](std::uint16_t a, std::uint16_t b) FILER_REQUIRES(mutex_) {
     return requests_[a].sequence < requests_[b].sequence;
-  });
+  };
+  std::sort(heads.begin(), heads.end(), is_older);
   return heads;
 }
 
