@@ -6,7 +6,6 @@
 #include <optional>
 
 #include "base/units.h"
-#include "fsal/engine/device/buffer_pool.h"
 #include "fsal/engine/format/checkpoint_chunk.h"
 #include "fsal/engine/format/record.h"
 
@@ -19,17 +18,12 @@ constexpr std::uint32_t kCompletionsPerPoll = 32;
 class ChunkStream {
  public:
   ChunkStream(BlockDevice& device, const VolumeLayout& layout, const VolumeUuid& uuid,
-              const CheckpointExtent& extent)
-      : device_(device), layout_(layout), uuid_(uuid), extent_(extent) {}
+              const CheckpointExtent& extent, const CheckpointBuffers& buffers)
+      : device_(device), layout_(layout), uuid_(uuid), extent_(extent) {
+    for (std::size_t at = 0; at < slots_.size(); ++at) slots_[at].buffer = buffers[at];
+  }
   ~ChunkStream() {
     for (auto& slot : slots_) Await(slot);
-  }
-
-  Result<void> Start() {
-    for (auto& slot : slots_) {
-      slot.buffer = FILER_TRY(device_.Pool().Allocate(kCheckpointChunkBytes));
-    }
-    return Ok();
   }
 
   Result<void> Append(std::string_view bytes) {
@@ -131,18 +125,26 @@ Result<void> TakeRecords(std::string& carry, std::string& last_key, CowTree& tre
 
 }  // namespace
 
+Result<CheckpointBuffers> AllocateCheckpointBuffers(BlockDevice& device) {
+  CheckpointBuffers buffers;
+  for (auto& buffer : buffers) {
+    buffer = FILER_TRY(device.Pool().Allocate(kCheckpointChunkBytes));
+  }
+  return buffers;
+}
+
 std::uint64_t CheckpointCapacity(const VolumeLayout& layout) noexcept {
   return layout.area_block_count * kMetaBlockBytes / kCheckpointChunkBytes * kChunkPayloadBytesMax;
 }
 
 Result<CheckpointExtent> WriteCheckpoint(BlockDevice& device, const VolumeLayout& layout,
                                          const VolumeUuid& uuid, std::uint64_t id,
-                                         std::uint32_t area, const CowTree::Snapshot& snapshot) {
+                                         std::uint32_t area, const CowTree::Snapshot& snapshot,
+                                         const CheckpointBuffers& buffers) {
   CheckpointExtent extent;
   extent.id = id;
   extent.area = area;
-  ChunkStream stream(device, layout, uuid, extent);
-  FILER_TRY(stream.Start());
+  ChunkStream stream(device, layout, uuid, extent, buffers);
   std::string record;
   std::optional<Error> failure;
   std::uint64_t key_count = 0;

@@ -1,10 +1,12 @@
 // checkpoint.h: the whole map, written to and read from one of the two checkpoint areas.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "base/result.h"
 #include "fsal/engine/device/block_device.h"
+#include "fsal/engine/device/buffer_pool.h"
 #include "fsal/engine/format/label.h"
 #include "fsal/engine/format/uberblock.h"
 #include "fsal/engine/tree/cow_tree.h"
@@ -20,6 +22,10 @@ struct CheckpointExtent {
   std::uint64_t key_count = 0;
 };
 
+// Two buffers of a chunk each, taken once: a checkpoint must not fail because others hold the pool.
+using CheckpointBuffers = std::array<BufferRef, 2>;
+Result<CheckpointBuffers> AllocateCheckpointBuffers(BlockDevice& device);
+
 // Bytes of records that fit one area.
 std::uint64_t CheckpointCapacity(const VolumeLayout& layout) noexcept;
 
@@ -27,7 +33,8 @@ std::uint64_t CheckpointCapacity(const VolumeLayout& layout) noexcept;
 // that it fits. Blocking; polls. Errors: kNoMemory, the device's.
 Result<CheckpointExtent> WriteCheckpoint(BlockDevice& device, const VolumeLayout& layout,
                                          const VolumeUuid& uuid, std::uint64_t id,
-                                         std::uint32_t area, const CowTree::Snapshot& snapshot);
+                                         std::uint32_t area, const CowTree::Snapshot& snapshot,
+                                         const CheckpointBuffers& buffers);
 
 // Reads the checkpoint of `root` into `tree` (empty). Sets `stream_bytes`. Errors: kCorrupt, the
 // device's. Blocking.

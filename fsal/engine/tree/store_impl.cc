@@ -129,6 +129,7 @@ Result<void> StoreImpl::ApplyTransaction(std::string_view& payload) {
 // A new log epoch, durable before anybody is served: what the log held is in a checkpoint then, and
 // its groups are stale.
 Result<void> StoreImpl::StartMount() {
+  buffers_ = FILER_TRY(AllocateCheckpointBuffers(device_));
   auto root = root_;
   root.epoch += 1;
   root.mount_epoch += 1;
@@ -140,7 +141,7 @@ Result<void> StoreImpl::StartMount() {
     root.checkpoint_lsn = recovered_lsn_;
     FILER_TRY(WriteSnapshot(tree_.TakeSnapshot(), root));
   }
-  FILER_TRY(WriteUberblock(device_, layout_, root));
+  FILER_TRY(WriteUberblock(device_, layout_, root, buffers_[0]));
   root_ = root;
   mount_epoch_ = root.mount_epoch;
   GroupPlace head;
@@ -157,7 +158,7 @@ Result<void> StoreImpl::WriteSnapshot(const CowTree::Snapshot& snapshot, Uberblo
   const auto started_ns = clock_.MonotonicNs();
   const auto area = root.checkpoint_id == 0 ? 0U : 1U - root.checkpoint_area;
   const auto extent =
-      FILER_TRY(WriteCheckpoint(device_, layout_, uuid_, root.epoch, area, snapshot));
+      FILER_TRY(WriteCheckpoint(device_, layout_, uuid_, root.epoch, area, snapshot, buffers_));
   FILER_TRY(FlushIfCached(device_));
   root.checkpoint_id = extent.id;
   root.checkpoint_area = extent.area;
@@ -190,7 +191,7 @@ Result<void> StoreImpl::RunCheckpoint(bool is_clean) {
   root.is_clean = is_clean ? 1 : 0;
   Result<void> written = Ok();
   if (is_new) written = WriteSnapshot(snapshot, root);
-  if (written.has_value()) written = WriteUberblock(device_, layout_, root);
+  if (written.has_value()) written = WriteUberblock(device_, layout_, root, buffers_[0]);
   if (!written.has_value()) {
     const Error error(Errc::kIo, "checkpoint: " + written.error().message());
     log_->Fail(error);

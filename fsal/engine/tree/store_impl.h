@@ -76,7 +76,8 @@ class StoreImpl final : public Store {
   std::uint64_t commit_count_ = 0;
 
   Mutex checkpoint_mutex_;
-  Uberblock root_{};  // newest on the device; checkpoint_mutex_ once open
+  Uberblock root_{};           // newest on the device; checkpoint_mutex_ once open
+  CheckpointBuffers buffers_;  // as root_
   std::atomic<std::uint64_t> checkpoint_count_{0};  // statistics, relaxed
   std::atomic<std::uint64_t> checkpoint_ns_{0};     // statistics, relaxed
   Lsn recovered_lsn_ = 0;

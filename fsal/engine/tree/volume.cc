@@ -176,11 +176,19 @@ Result<Uberblock> LoadUberblock(BlockDevice& device, const VolumeLayout& layout,
                "uberblocks: none of either ring verifies; restore the volume from a backup");
 }
 
-Result<void> WriteUberblock(BlockDevice& device, const VolumeLayout& layout, Uberblock root) {
+Result<void> WriteUberblock(BlockDevice& device, const VolumeLayout& layout, Uberblock root,
+                            const BufferRef& buffer) {
   for (std::uint32_t ring = 0; ring < kUberblockRings; ++ring) {
     root.own_block = UberblockBlock(layout, ring, root.epoch);
     Seal(root);
-    FILER_TRY(WriteBlock(device, root.own_block, root));
+    StoreStruct(buffer.bytes(), root);
+    const iovec segment = {buffer.data(), sizeof(root)};
+    BlockRequest request;
+    request.operation = BlockOperation::kWrite;
+    request.offset_bytes = root.own_block * kMetaBlockBytes;
+    request.length_bytes = sizeof(root);
+    request.segments = std::span(&segment, 1);
+    FILER_TRY(device.SubmitAndWait(request));
   }
   return FlushIfCached(device);
 }
@@ -218,7 +226,8 @@ Result<void> FormatVolume(BlockDevice& device, const StoreFormatOptions& options
   std::copy(uuid.begin(), uuid.end(), root.volume_uuid);
   root.epoch = 1;
   root.log_epoch = MixLogEpoch(uuid, 0, 0);
-  FILER_TRY(WriteUberblock(device, layout, root));
+  const auto buffer = FILER_TRY(device.Pool().Allocate(kMetaBlockBytes));
+  FILER_TRY(WriteUberblock(device, layout, root, buffer));
 
   const auto label = MakeLabel(layout, options.volume_name, uuid, handle_key);
   FILER_TRY(WriteLabel(device, label, true, true));

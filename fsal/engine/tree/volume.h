@@ -6,6 +6,7 @@
 
 #include "base/result.h"
 #include "fsal/engine/device/block_device.h"
+#include "fsal/engine/device/buffer_pool.h"
 #include "fsal/engine/format/label.h"
 #include "fsal/engine/format/uberblock.h"
 #include "fsal/engine/tree/store.h"
@@ -30,8 +31,9 @@ Result<void> WriteLabel(BlockDevice& device, Label label, bool first, bool copy)
 Result<Uberblock> LoadUberblock(BlockDevice& device, const VolumeLayout& layout,
                                 const VolumeUuid& uuid);
 
-// Seals and writes `root` to its slot in both rings, then flushes.
-Result<void> WriteUberblock(BlockDevice& device, const VolumeLayout& layout, Uberblock root);
+// Seals and writes `root` to its slot in both rings through `buffer`, then flushes.
+Result<void> WriteUberblock(BlockDevice& device, const VolumeLayout& layout, Uberblock root,
+                            const BufferRef& buffer);
 
 // FlushBlocking where the device needs it.
 Result<void> FlushIfCached(BlockDevice& device);
