@@ -1,0 +1,93 @@
+#include "fsal/engine/fs/background.h"
+
+#include "base/log.h"
+
+namespace filer::engine {
+namespace {
+constexpr std::size_t kWorkersMax = 8;
+constexpr std::int64_t kDirtyAgeNs = 3'000'000'000;
+}  // namespace
+
+void Background::Start() {
+  if (volume_.options.read_only) return;
+  thread_ = std::thread([this] { RunDue(); });
+}
+
+void Background::Stop() {
+  {
+    const std::lock_guard lock(jobs_mutex_);
+    are_jobs_closed_ = true;
+  }
+  jobs_wake_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+  {
+    const std::lock_guard lock(volume_.background_mutex);
+    must_stop_ = true;
+  }
+  volume_.background_wake.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Background::RunDue() {
+  const auto interval = std::chrono::milliseconds(volume_.options.checkpoint_interval_ms);
+  Lsn checkpointed = volume_.store->LastLsn();
+  std::unique_lock lock(volume_.background_mutex);
+  while (!must_stop_) {
+    if (!volume_.has_background_work.load() && !data_.HasQueuedReclaims()) {
+      volume_.background_wake.wait(
+          lock, [&] { return must_stop_ || volume_.has_background_work.load(); });
+    } else if (!data_.HasQueuedReclaims()) {
+      volume_.background_wake.wait_for(lock, interval, [&] { return must_stop_; });
+    }
+    if (must_stop_) return;
+    volume_.has_background_work.store(false);  // whatever happens from here on sets it again
+    lock.unlock();
+    data_.ReclaimQueued();
+    data_.WriteBackOld(kDirtyAgeNs);
+    const Lsn last = volume_.store->LastLsn();
+    if (last != checkpointed) {
+      auto done = volume_.Sync(last);  // lets blocks go that were freed meanwhile
+      if (done.has_value()) done = volume_.store->Checkpoint();
+      if (!done.has_value()) FILER_LOG_ERROR("checkpoint failed: {}", done.error().message());
+      checkpointed = last;
+    }
+    lock.lock();
+    if (volume_.HasDirtyNodes()) volume_.has_background_work.store(true);
+  }
+}
+
+void Background::Post(std::function<void()> job) {
+  {
+    const std::lock_guard lock(jobs_mutex_);
+    if (!are_jobs_closed_) {
+      jobs_.push_back(std::move(job));
+      job = nullptr;
+      if (jobs_.size() > idle_workers_ && workers_.size() < kWorkersMax) {
+        workers_.emplace_back([this] { RunJobs(); });
+      }
+    }
+  }
+  if (job) {
+    job();  // shutting down: nobody else would
+    return;
+  }
+  jobs_wake_.notify_one();
+}
+
+void Background::RunJobs() {
+  std::unique_lock lock(jobs_mutex_);
+  while (true) {
+    ++idle_workers_;
+    jobs_wake_.wait(lock, [&] { return are_jobs_closed_ || !jobs_.empty(); });
+    --idle_workers_;
+    if (jobs_.empty()) return;
+    const std::function<void()> job = std::move(jobs_.front());
+    jobs_.pop_front();
+    lock.unlock();
+    job();
+    lock.lock();
+  }
+}
+
+}  // namespace filer::engine

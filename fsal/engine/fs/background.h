@@ -1,0 +1,43 @@
+// background.h: the engine's own threads. One does what is due (write-back of old data,
+// checkpoints, freeing big files); a few run what a door asked for without waiting. All sleep on
+// condition variables: an idle engine costs nothing.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <thread>
+
+#include "fsal/engine/fs/file_data.h"
+#include "fsal/engine/fs/volume.h"
+
+namespace filer::engine {
+
+class Background {
+ public:
+  Background(Volume& volume, FileData& data) : volume_(volume), data_(data) {}
+  ~Background() { Stop(); }
+
+  void Start();
+  // Runs what was posted to its end, then joins. Safe to call twice.
+  void Stop();
+  // Runs `job` soon on one of the workers.
+  void Post(std::function<void()> job);
+
+ private:
+  void RunDue();
+  void RunJobs();
+
+  Volume& volume_;
+  FileData& data_;
+  std::thread thread_;
+  bool must_stop_ = false;  // guarded by volume_.background_mutex
+
+  std::mutex jobs_mutex_;
+  std::condition_variable jobs_wake_;
+  std::deque<std::function<void()>> jobs_;
+  bool are_jobs_closed_ = false;
+  std::size_t idle_workers_ = 0;
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace filer::engine

@@ -1,0 +1,130 @@
+// reclaim.cc: the end of files that nobody can reach any more, in bounded transactions; what a
+// crash interrupts, the next mount ends.
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "fsal/engine/fs/file_data.h"
+
+namespace filer::engine {
+namespace {
+constexpr std::size_t kExtentsInline = 512;  // bigger files are freed by the background thread
+constexpr std::size_t kExtentsPerTransaction = 256;
+constexpr std::size_t kXattrsPerTransaction = 256;
+constexpr std::uint64_t kBlocksMax = kFileBytesMax / kBlockBytes;
+}  // namespace
+
+// The node is dead: no operation reaches it any more.
+Result<Lsn> FileData::Reclaim(const NodePtr& node) {
+  const std::lock_guard flush_lock(node->flush_mutex);
+  const std::lock_guard lock(node->mutex);
+  DropBlocks(*node, 0, UINT64_MAX);
+  node->are_attributes_dirty = false;
+  volume_.ForgetDirty(node);
+  while (true) {
+    const auto extents =
+        FILER_TRY(FindExtents(*volume_.store, node->inode, 0, kBlocksMax, kExtentsPerTransaction));
+    Transaction transaction;
+    for (const Extent& extent : extents) {
+      transaction.Erase(ExtentKey(node->inode, extent.file_block));
+    }
+    std::size_t others = 0;
+    for (const char letter : {'X', 'P', 'D'}) {
+      const std::string from = std::string(InodeKey(node->inode)).replace(0, 1, 1, letter);
+      volume_.store->Scan(from, EndOfInode(letter, node->inode),
+                          [&](std::string_view key, std::string_view) {
+                            transaction.Erase(std::string(key));
+                            return ++others < kXattrsPerTransaction;
+                          });
+    }
+    const bool is_last = extents.size() < kExtentsPerTransaction && others < kXattrsPerTransaction;
+    if (is_last) {
+      transaction.Erase(TruncateKey(node->inode));
+      transaction.Erase(OrphanKey(node->inode));
+      transaction.Erase(InodeKey(node->inode));
+    }
+    const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {}));
+    for (const Extent& extent : extents) {
+      volume_.allocator.FreeAfter(lsn, {extent.physical, extent.length});
+    }
+    if (!is_last) continue;
+    volume_.nodes.Erase(node->inode);
+    volume_.counters.inodes.fetch_sub(1, std::memory_order_relaxed);
+    return lsn;
+  }
+}
+
+Lsn FileData::ReclaimIfDead(const NodePtr& node) {
+  {
+    const std::lock_guard lock(node->mutex);
+    if (!node->is_dead) return 0;
+    const auto extents = FindExtents(*volume_.store, node->inode, 0, kBlocksMax, kExtentsInline);
+    if (extents.has_value() && extents.value().size() >= kExtentsInline) {
+      const std::lock_guard queue_lock(reclaim_mutex_);
+      reclaims_.push_back(node);
+      volume_.WakeBackground();
+      return 0;
+    }
+  }
+  const auto lsn = Reclaim(node);
+  if (lsn.has_value()) return lsn.value();
+  FILER_LOG_ERROR("inode {}: not freed: {}; the next mount tries again", node->inode,
+                  lsn.error().message());
+  return 0;
+}
+
+void FileData::ReclaimQueued() {
+  while (true) {
+    NodePtr node;
+    {
+      const std::lock_guard lock(reclaim_mutex_);
+      if (reclaims_.empty()) return;
+      node = std::move(reclaims_.front());
+      reclaims_.pop_front();
+    }
+    const auto lsn = Reclaim(node);
+    if (!lsn.has_value()) {
+      FILER_LOG_ERROR("inode {}: not freed: {}", node->inode, lsn.error().message());
+    }
+  }
+}
+
+bool FileData::HasQueuedReclaims() const {
+  const std::lock_guard lock(reclaim_mutex_);
+  return !reclaims_.empty();
+}
+
+Result<void> FileData::FinishInterrupted() {
+  std::vector<std::uint64_t> orphans;
+  std::vector<std::uint64_t> truncated;
+  const auto collect = [&](char letter, std::vector<std::uint64_t>& into) {
+    volume_.store->Scan(StartOfLetter(letter), EndOfLetter(letter),
+                        [&](std::string_view key, std::string_view) {
+                          const auto inode = KeyInteger(key, 0);
+                          if (inode.has_value()) into.push_back(inode.value());
+                          return true;
+                        });
+  };
+  collect('O', orphans);
+  collect('T', truncated);
+  for (const std::uint64_t inode : orphans) {
+    auto node = volume_.nodes.Get(*volume_.store, inode);
+    if (!node.has_value()) return Error(Errc::kCorrupt, "an orphan has no inode");
+    if (node.value()->record.links != 0) return Error(Errc::kCorrupt, "an orphan has links");
+    node.value()->is_dead = true;
+    FILER_TRY(Reclaim(node.value()));
+  }
+  for (const std::uint64_t inode : truncated) {
+    if (std::find(orphans.begin(), orphans.end(), inode) != orphans.end()) continue;
+    const auto node = volume_.nodes.Get(*volume_.store, inode);
+    if (!node.has_value()) return Error(Errc::kCorrupt, "a truncation has no inode");
+    const std::lock_guard lock(node.value()->flush_mutex);
+    const std::uint64_t first = RoundUp(node.value()->record.size, kBlockBytes) / kBlockBytes;
+    FILER_TRY(RemoveExtents(node.value(), first, kBlocksMax, [&](Transaction& transaction) {
+      transaction.Erase(TruncateKey(inode));
+    }));
+  }
+  return volume_.Sync(volume_.store->LastLsn());
+}
+
+}  // namespace filer::engine
