@@ -39,7 +39,8 @@ fetch_sources() {
   while read -r sha package file; do
     has_sha256 "$downloads/$file" "$sha" && continue
     if [[ -z $scratch ]]; then
-      scratch=$(mktemp -d "$downloads/.apt-XXXXXX")
+      # Below the stage, which the next build clears if this one is killed.
+      scratch=$THIRD_PARTY_STAGE/apt
       private_apt_setup "$scratch" deb-src trixie
     fi
     # Only addresses are taken from apt-get source: a mirror may lack a file of the package that we do not need.
