@@ -10,8 +10,10 @@ step_pid=
 now_ms() { printf '%s\n' $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
 end_step() {
-  [[ -n $step_pid ]] && kill -TERM -- "-$step_pid" 2>/dev/null
-  wait "$step_pid" 2>/dev/null
+  if [[ -n $step_pid ]]; then
+    kill -TERM -- "-$step_pid" 2>/dev/null || true
+    wait "$step_pid" 2>/dev/null || true
+  fi
   printf '\n' >&2
   exit 130
 }
