@@ -36,8 +36,15 @@ std::uint32_t TypeOf(DiskOperation operation) {
       return virtio::kRequestDiscard;
     case DiskOperation::kWriteZeroes:
       return virtio::kRequestWriteZeroes;
+    case DiskOperation::kGetId:
+      return virtio::kRequestGetId;
   }
   return virtio::kRequestFlush;
+}
+
+// The device writes into the segments.
+bool IsInbound(DiskOperation operation) {
+  return operation == DiskOperation::kRead || operation == DiskOperation::kGetId;
 }
 
 std::size_t TableBytes(const DriverQueueOptions& options) {
@@ -104,8 +111,7 @@ void DriverQueue::QuietInterrupts() {
 Result<std::uint32_t> DriverQueue::BuildData(const DiskRequest& request,
                                              std::span<Descriptor> table) {
   const std::uint16_t flags = static_cast<std::uint16_t>(
-      virtio::kDescriptorNext |
-      (request.operation == DiskOperation::kRead ? virtio::kDescriptorWrite : 0));
+      virtio::kDescriptorNext | (IsInbound(request.operation) ? virtio::kDescriptorWrite : 0));
   std::uint32_t count = 0;
   for (const iovec& segment : request.segments) {
     auto* at = static_cast<std::byte*>(segment.iov_base);
@@ -135,7 +141,7 @@ Result<std::uint32_t> DriverQueue::Build(const DiskRequest& request, std::uint16
   shared.header.type = TypeOf(request.operation);
   shared.header.reserved = 0;
   const bool is_transfer =
-      request.operation == DiskOperation::kRead || request.operation == DiskOperation::kWrite;
+      IsInbound(request.operation) || request.operation == DiskOperation::kWrite;
   shared.header.sector = is_transfer ? request.offset_bytes / kSectorBytes : 0;
   if (is_transfer) {
     count += FILER_TRY(BuildData(request, table.subspan(count)));
@@ -199,7 +205,7 @@ Result<void> DriverQueue::Prepare(const DiskRequest& request) {
   own.operation = request.operation;
   own.data_bytes = data_bytes;
   own.writable_bytes =
-      1 + (request.operation == DiskOperation::kRead ? static_cast<std::uint32_t>(data_bytes) : 0);
+      1 + (IsInbound(request.operation) ? static_cast<std::uint32_t>(data_bytes) : 0);
   own.is_busy = true;
   ++in_flight_;
   StoreOnce(avail_->ring[next_avail_ % options_.queue_size], head);

@@ -54,7 +54,8 @@ struct DiskInfo {
   std::string transport;  // "vhost_user", "pci/uio", "pci/vfio"
 };
 
-enum class DiskOperation : std::uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes };
+// kGetId: the disk's serial into one segment of 20 bytes.
+enum class DiskOperation : std::uint8_t { kRead, kWrite, kFlush, kDiscard, kWriteZeroes, kGetId };
 
 struct DiskRequest {
   DiskOperation operation;
