@@ -1,0 +1,33 @@
+// mount_point.h: what lies on a mount point, and how to clear away what a killed process left
+// there.
+//
+// The kernel keeps a FUSE mount whose daemon was killed: every access to it answers ENOTCONN until
+// somebody unmounts it.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace filer::posix_door {
+
+struct MountEntry {
+  std::string mount_point;
+  std::string file_system;  // "fuse.nearmetal"
+  std::string source;
+};
+
+// Parses /proc/self/mountinfo (proc(5)); lines that are not understood are left out.
+std::vector<MountEntry> ParseMountInfo(std::string_view text);
+
+// Makes `path` ready to be mounted on: it must be a directory (made if missing) with nothing of
+// ours on it; mounts of ours whose daemon is dead are unmounted lazily. Blocking. Errors: kBusy if
+// a living filer is mounted there, kNotDirectory, kSystem.
+Result<void> PrepareMountPoint(const std::string& path);
+
+// umount2; without privileges fusermount3. Errors: kBusy if files are open and !is_lazy, kSystem.
+Result<void> UnmountPath(const std::string& path, bool is_lazy);
+
+}  // namespace filer::posix_door

@@ -1,0 +1,150 @@
+// Names: lookup, make, link, remove, rename, and directories.
+#include <linux/fs.h>
+#include <sys/sysmacros.h>
+
+#include <cerrno>
+#include <vector>
+
+#include "fsal/posix-door/operations.h"
+
+namespace filer::posix_door {
+namespace {
+
+void ReplyEntry(fuse_req_t request, const DoorState& state,
+                const Result<engine::Attributes>& found) {
+  if (!found.has_value()) return ReplyError(request, found.error());
+  const fuse_entry_param entry = ToEntry(state, found.value());
+  fuse_reply_entry(request, &entry);
+}
+
+void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
+  Answer(request, [&](DoorState& state) {
+    ReplyEntry(request, state, state.engine.Lookup(state.Node(parent), name));
+  });
+}
+
+// Lookups hold nothing (operations.h), so there is nothing to forget.
+void Forget(fuse_req_t request, fuse_ino_t, std::uint64_t) noexcept { fuse_reply_none(request); }
+void ForgetMulti(fuse_req_t request, std::size_t, fuse_forget_data*) noexcept {
+  fuse_reply_none(request);
+}
+
+Result<engine::Attributes> Make(fuse_req_t request, DoorState& state, fuse_ino_t parent,
+                                const char* name, const engine::CreateOptions& options) {
+  auto created =
+      FILER_TRY(state.engine.Create(CallerOf(request), state.Node(parent), name, options));
+  return std::move(created.node);
+}
+
+void Mknod(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode,
+           dev_t device) noexcept {
+  Answer(request, [&](DoorState& state) {
+    const auto kind = ToNodeKind(mode);
+    if (!kind || *kind == engine::NodeKind::kDirectory || *kind == engine::NodeKind::kSymlink) {
+      fuse_reply_err(request, EINVAL);
+      return;
+    }
+    engine::CreateOptions options;
+    options.kind = *kind;
+    options.attributes.mode = mode & 07777;
+    options.device_major = major(device);
+    options.device_minor = minor(device);
+    ReplyEntry(request, state, Make(request, state, parent, name, options));
+  });
+}
+
+void Mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode) noexcept {
+  Answer(request, [&](DoorState& state) {
+    engine::CreateOptions options;
+    options.kind = engine::NodeKind::kDirectory;
+    options.attributes.mode = mode & 07777;
+    ReplyEntry(request, state, Make(request, state, parent, name, options));
+  });
+}
+
+void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent, const char* name) noexcept {
+  Answer(request, [&](DoorState& state) {
+    engine::CreateOptions options;
+    options.kind = engine::NodeKind::kSymlink;
+    options.attributes.mode = 0777;
+    options.symlink_target = target;
+    ReplyEntry(request, state, Make(request, state, parent, name, options));
+  });
+}
+
+void Link(fuse_req_t request, fuse_ino_t inode, fuse_ino_t parent, const char* name) noexcept {
+  Answer(request, [&](DoorState& state) {
+    ReplyEntry(request, state,
+               state.engine.Link(CallerOf(request), state.Node(inode), state.Node(parent), name));
+  });
+}
+
+void RemoveName(fuse_req_t request, fuse_ino_t parent, const char* name,
+                engine::RemoveKind kind) noexcept {
+  Answer(request, [&](DoorState& state) {
+    const auto removed = state.engine.Remove(CallerOf(request), state.Node(parent), name, kind);
+    if (!removed.has_value()) return ReplyError(request, removed.error());
+    fuse_reply_err(request, 0);
+  });
+}
+
+void Unlink(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
+  RemoveName(request, parent, name, engine::RemoveKind::kNotDirectory);
+}
+
+void Rmdir(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
+  RemoveName(request, parent, name, engine::RemoveKind::kDirectory);
+}
+
+void Rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
+            const char* new_name, unsigned flags) noexcept {
+  Answer(request, [&](DoorState& state) {
+    std::uint32_t engine_flags = engine::kRenameReplace;
+    if (flags == RENAME_NOREPLACE) {
+      engine_flags = engine::kRenameNoReplace;
+    } else if (flags == RENAME_EXCHANGE) {
+      engine_flags = engine::kRenameExchange;
+    } else if (flags != 0) {
+      fuse_reply_err(request, EINVAL);
+      return;
+    }
+    ReplyStatus(request, state.engine.Rename(CallerOf(request), state.Node(parent), name,
+                                             state.Node(new_parent), new_name, engine_flags));
+  });
+}
+
+void ReadLink(fuse_req_t request, fuse_ino_t inode) noexcept {
+  Answer(request, [&](DoorState& state) {
+    const auto target = state.engine.ReadLink(state.Node(inode));
+    if (!target.has_value()) return ReplyError(request, target.error());
+    fuse_reply_readlink(request, target.value().c_str());
+  });
+}
+
+}  // namespace
+
+fuse_entry_param ToEntry(const DoorState& state, const engine::Attributes& attributes) {
+  fuse_entry_param entry = {};
+  entry.ino = state.Inode(attributes.id);
+  entry.generation = attributes.generation;
+  entry.attr = ToStat(attributes);
+  entry.attr_timeout = 0;
+  entry.entry_timeout = 0;
+  return entry;
+}
+
+void AddNameOperations(fuse_lowlevel_ops& operations) {
+  operations.lookup = Lookup;
+  operations.forget = Forget;
+  operations.forget_multi = ForgetMulti;
+  operations.mknod = Mknod;
+  operations.mkdir = Mkdir;
+  operations.symlink = Symlink;
+  operations.link = Link;
+  operations.unlink = Unlink;
+  operations.rmdir = Rmdir;
+  operations.rename = Rename;
+  operations.readlink = ReadLink;
+}
+
+}  // namespace filer::posix_door
