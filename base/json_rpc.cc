@@ -16,6 +16,7 @@
 #include <cstring>
 #include <deque>
 #include <istream>
+#include <random>
 #include <thread>
 
 #include "base/log.h"
@@ -184,6 +185,9 @@ Result<RpcClient> RpcClient::Connect(const std::string& socket_path) {
   }
   return RpcClient(std::move(socket));
 }
+
+RpcClient::RpcClient(UniqueFd socket)
+    : socket_(std::move(socket)), next_id_(std::int64_t{std::random_device{}()} << 16) {}
 
 Result<Json> RpcClient::Call(const std::string& method, const Json& params,
                              std::chrono::milliseconds timeout) {

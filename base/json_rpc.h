@@ -53,7 +53,7 @@ class RpcClient {
   // Errors: kNotRunning if nobody listens; kSystem.
   static Result<RpcClient> Connect(const std::string& socket_path);
   // Takes an open descriptor (for the agent's character device).
-  explicit RpcClient(UniqueFd socket) : socket_(std::move(socket)) {}
+  explicit RpcClient(UniqueFd socket);
 
   // Sends a request, waits for its response (other lines are skipped). Errors: kTimedOut;
   // kDeviceGone when the peer closes; kProtocol for what is no JSON-RPC; kRefused with the peer's
@@ -64,7 +64,8 @@ class RpcClient {
  private:
   UniqueFd socket_;
   std::string received_;
-  std::int64_t next_id_ = 1;
+  // Starts anywhere: on the guest's channel the late answer to another client may still come.
+  std::int64_t next_id_;
 };
 
 }  // namespace filer

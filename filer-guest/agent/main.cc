@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <thread>
 
 #include "base/json_rpc.h"
@@ -35,7 +36,7 @@ struct Options {
   bool wants_versions = false;
   std::string port;
   std::string socket;
-  std::string ganesha = "ganesha.nfsd";
+  std::string ganesha;
   std::string library_path;
   std::string log_level = "info";
 };
@@ -112,13 +113,22 @@ Result<void> RunAsInit() {
   return ServePort(std::move(port), supervisor, children, outcome.network_error);
 }
 
+// The NFS server: as told, else that of the pinned build named by the environment.
+void FindGanesha(const Options& options, MachineOptions& machine) {
+  machine.library_path = options.library_path;
+  machine.ganesha_program = options.ganesha;
+  const char* pinned = std::getenv("FILER_GANESHA_DIR");
+  if (!machine.ganesha_program.empty()) return;
+  machine.ganesha_program = pinned == nullptr ? std::string("ganesha.nfsd")
+                                              : std::string(pinned) + "/install/bin/ganesha.nfsd";
+}
+
 Result<void> RunOnHost(const Options& options) {
   // Samba's per-client processes that lose their parent come to us.
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   Children children(false);
   MachineOptions machine;
-  machine.ganesha_program = options.ganesha;
-  machine.library_path = options.library_path;
+  FindGanesha(options, machine);
   MachineControl control(machine, children);
   Supervisor supervisor(control);
   if (!options.port.empty()) {
@@ -139,7 +149,8 @@ Result<Options> ParseArguments(int argc, char** argv) {
   app.add_flag("--versions", options.wants_versions, "print versions as JSON");
   auto* port = app.add_option("--port", options.port, "serve on this character device");
   app.add_option("--socket", options.socket, "serve on this Unix socket (host)")->excludes(port);
-  app.add_option("--ganesha", options.ganesha, "the NFS server's program");
+  app.add_option("--ganesha", options.ganesha,
+                 "the NFS server's program; default: that of $FILER_GANESHA_DIR");
   app.add_option("--library-path", options.library_path, "where its libraries are");
   app.add_option("--log-level", options.log_level, "debug, info, warn, error");
   try {

@@ -63,8 +63,8 @@ Result<ServiceConfig> ParseServiceConfig(const Json& params) {
   config.smb_user = FILER_TRY(Text(params, "smb_user", !config.smb_conf.empty()));
   config.smb_password = FILER_TRY(Text(params, "smb_password", !config.smb_conf.empty()));
   config.run_dir = FILER_TRY(Path(params, "run_dir", ""));
-  config.status_socket = FILER_TRY(Path(params, "status_socket", config.run_dir + "/nfs.sock"));
-  config.posix_door = FILER_TRY(Path(params, "posix_door", config.run_dir + "/mnt"));
+  config.status_socket = FILER_TRY(Path(params, "status_socket", config.run_dir + "/engine.sock"));
+  config.posix_door = FILER_TRY(Path(params, "posix_door", config.run_dir + "/door"));
   const auto memory = params.find("memory_mb");
   if (memory != params.end()) {
     if (!memory->is_number_unsigned() || memory->get<std::uint64_t>() < kMemoryMbMin ||

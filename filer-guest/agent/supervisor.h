@@ -37,8 +37,8 @@ struct ServiceConfig {
   std::string run_dir;
   std::uint32_t memory_mb = 512;  // of the DMA arena
   // As the configuration files have them.
-  std::string status_socket;  // default RUN_DIR/nfs.sock
-  std::string posix_door;     // default RUN_DIR/mnt
+  std::string status_socket;  // default RUN_DIR/engine.sock
+  std::string posix_door;     // default RUN_DIR/door
 };
 
 // Errors: kInvalidArgument naming the parameter.
