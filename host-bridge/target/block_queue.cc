@@ -28,7 +28,7 @@ Result<void> BlockQueue::Start(Backend& backend, const RingLayout& layout, std::
     for (const std::uint16_t head : resubmit_) FILER_ASSERT(ring_.Claim(head));
     // What was taken and not returned lies between the used and the avail index.
     if (!resubmit_.empty()) {
-      ring_.set_next_avail(static_cast<std::uint16_t>(ring_.next_used() + resubmit_.size()));
+      ring_.SetNextAvail(static_cast<std::uint16_t>(ring_.next_used() + resubmit_.size()));
     }
     std::reverse(resubmit_.begin(), resubmit_.end());
     in_flight_ = static_cast<std::uint32_t>(resubmit_.size());

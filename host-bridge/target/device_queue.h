@@ -89,7 +89,7 @@ class DeviceQueue {
   bool HasAvailable() const;
 
   std::uint16_t next_avail() const { return next_avail_; }
-  void set_next_avail(std::uint16_t index) { next_avail_ = index; }
+  void SetNextAvail(std::uint16_t index) { next_avail_ = known_avail_ = index; }
   std::uint16_t next_used() const { return next_used_; }
   std::uint32_t size() const { return layout_.size; }
 

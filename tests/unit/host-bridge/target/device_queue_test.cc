@@ -1,0 +1,298 @@
+#include "host-bridge/target/device_queue.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/unit/host-bridge/target/fake_memory.h"
+
+namespace filer::bridge {
+namespace {
+
+using virtio::Descriptor;
+using virtio::kDescriptorIndirect;
+using virtio::kDescriptorNext;
+using virtio::kDescriptorWrite;
+
+constexpr std::uint64_t kGuest = 0x100000;  // guest address of the memory
+constexpr std::uint32_t kSize = 8;
+constexpr std::size_t kMemoryBytes = 64 << 10;
+
+class DeviceQueueTest : public testing::Test {
+ protected:
+  DeviceQueueTest() : memory_(kMemoryBytes) {
+    const RegionSpec spec{kGuest, kMemoryBytes, 0x7f0000000000, 0};
+    EXPECT_TRUE(space_.memory().Add(spec, memory_.DupFd()).has_value());
+    Attach(0);
+  }
+  void Attach(std::uint16_t base, bool has_event_index = false) {
+    layout_ = {memory_.At<Descriptor>(0),
+               memory_.At<virtio::AvailRing>(0x1000),
+               memory_.At<virtio::UsedRing>(0x2000),
+               kSize,
+               has_event_index,
+               true};
+    queue_.Attach(layout_, base);
+  }
+  void Describe(std::uint32_t index, std::uint64_t offset, std::uint32_t length,
+                std::uint16_t flags = 0, std::uint16_t next = 0) {
+    layout_.descriptors[index] = {kGuest + offset, length, flags, next};
+  }
+  void Offer(std::uint16_t head) {
+    layout_.avail->ring[layout_.avail->index % kSize] = head;
+    virtio::StoreRelease(layout_.avail->index,
+                         static_cast<std::uint16_t>(layout_.avail->index + 1));
+  }
+  DeviceQueue::PopResult Pop() { return queue_.Pop(head_, fault_); }
+  DeviceQueue::ReadResult Read(std::uint16_t head = 0) {
+    return queue_.ReadChain(head, space_, chain_, miss_, fault_);
+  }
+  void ExpectReadFault(RingFault fault, std::uint16_t head = 0) {
+    EXPECT_EQ(Read(head), DeviceQueue::ReadResult::kFault);
+    EXPECT_EQ(fault_, fault) << RingFaultText(fault_);
+  }
+
+  FakeMemory memory_;
+  AddressSpace space_;
+  RingLayout layout_;
+  DeviceQueue queue_;
+  Chain chain_;
+  IotlbMiss miss_;
+  std::uint16_t head_ = 0;
+  RingFault fault_ = RingFault::kNone;
+};
+
+TEST_F(DeviceQueueTest, PopsWhatWasPublishedOnceEach) {
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kEmpty);
+  Offer(3);
+  Offer(5);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  EXPECT_EQ(head_, 3);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  EXPECT_EQ(head_, 5);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kEmpty);
+}
+
+TEST_F(DeviceQueueTest, IndexWrapsAt65536) {
+  layout_.avail->index = 0xffff;
+  layout_.used->index = 0xffff;
+  Attach(0xffff);
+  Offer(1);
+  EXPECT_EQ(layout_.avail->index, 0);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  EXPECT_EQ(head_, 1);
+  queue_.PushUsed(1, 9);
+  queue_.Publish();
+  EXPECT_EQ(layout_.used->index, 0);
+  EXPECT_EQ(layout_.used->ring[0xffff % kSize].id, 1u);
+}
+
+TEST_F(DeviceQueueTest, RejectsIndexThatJumps) {
+  layout_.avail->index = kSize + 1;
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kFault);
+  EXPECT_EQ(fault_, RingFault::kIndexJumped);
+}
+
+TEST_F(DeviceQueueTest, RejectsIndexThatGoesBack) {
+  Offer(0);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  layout_.avail->index = 0;
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kFault);
+  EXPECT_EQ(fault_, RingFault::kIndexJumped);
+}
+
+TEST_F(DeviceQueueTest, RejectsHeadBeyondQueueSize) {
+  Offer(kSize);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kFault);
+  EXPECT_EQ(fault_, RingFault::kHeadOutOfRange);
+}
+
+TEST_F(DeviceQueueTest, RejectsTheSameHeadTwiceUntilItWasReturned) {
+  Offer(2);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  queue_.PushUsed(2, 0);
+  Offer(2);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  Offer(2);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kFault);
+  EXPECT_EQ(fault_, RingFault::kHeadInUse);
+}
+
+TEST_F(DeviceQueueTest, UnpopGivesTheHeadAgain) {
+  Offer(2);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  queue_.Unpop(2);
+  EXPECT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+  EXPECT_EQ(head_, 2);
+}
+
+TEST_F(DeviceQueueTest, ReadsAChainOfReadableThenWritable) {
+  Describe(0, 0x4000, 16, kDescriptorNext, 1);
+  Describe(1, 0x5000, 512, kDescriptorNext | kDescriptorWrite, 2);
+  Describe(2, 0x6000, 1, kDescriptorWrite);
+  ASSERT_EQ(Read(), DeviceQueue::ReadResult::kOk);
+  EXPECT_EQ(chain_.list.count, 3u);
+  EXPECT_EQ(chain_.readable_count, 1u);
+  EXPECT_EQ(chain_.readable_bytes, 16u);
+  EXPECT_EQ(chain_.writable_bytes, 513u);
+}
+
+TEST_F(DeviceQueueTest, NeverMergesReadableWithWritableNeighbours) {
+  Describe(0, 0x4000, 16, kDescriptorNext, 1);
+  Describe(1, 0x4010, 512, kDescriptorWrite);
+  ASSERT_EQ(Read(), DeviceQueue::ReadResult::kOk);
+  EXPECT_EQ(chain_.list.count, 2u);
+  EXPECT_EQ(chain_.readable_count, 1u);
+}
+
+TEST_F(DeviceQueueTest, RejectsLoop) {
+  Describe(0, 0x4000, 16, kDescriptorNext, 1);
+  Describe(1, 0x5000, 16, kDescriptorNext, 0);
+  ExpectReadFault(RingFault::kChainTooLong);
+}
+
+TEST_F(DeviceQueueTest, RejectsNextBeyondRing) {
+  Describe(0, 0x4000, 16, kDescriptorNext, kSize);
+  ExpectReadFault(RingFault::kNextOutOfRange);
+}
+
+TEST_F(DeviceQueueTest, RejectsEmptyDescriptor) {
+  Describe(0, 0x4000, 0);
+  ExpectReadFault(RingFault::kEmptyDescriptor);
+}
+
+TEST_F(DeviceQueueTest, RejectsReadableBehindWritable) {
+  Describe(0, 0x4000, 16, kDescriptorNext | kDescriptorWrite, 1);
+  Describe(1, 0x5000, 16);
+  ExpectReadFault(RingFault::kReadAfterWrite);
+}
+
+TEST_F(DeviceQueueTest, RejectsAddressOutsideMemory) {
+  layout_.descriptors[0] = {kGuest - 1, 16, 0, 0};
+  ExpectReadFault(RingFault::kBadAddress);
+  Describe(0, kMemoryBytes, 1);
+  ExpectReadFault(RingFault::kBadAddress);
+}
+
+TEST_F(DeviceQueueTest, RejectsRangeThatLeavesMemory) {
+  Describe(0, kMemoryBytes - 8, 9);
+  ExpectReadFault(RingFault::kBadAddress);
+}
+
+TEST_F(DeviceQueueTest, RejectsAddressPlusLengthThatWraps) {
+  layout_.descriptors[0] = {UINT64_MAX - 4, 16, 0, 0};
+  ExpectReadFault(RingFault::kBadAddress);
+}
+
+TEST_F(DeviceQueueTest, ReadsIndirectTableFromACopy) {
+  auto* table = memory_.At<Descriptor>(0x8000);
+  table[0] = {kGuest + 0x4000, 16, kDescriptorNext, 2};
+  table[2] = {kGuest + 0x5000, 1, kDescriptorWrite, 0};
+  Describe(0, 0x8000, 3 * sizeof(Descriptor), kDescriptorIndirect);
+  ASSERT_EQ(Read(), DeviceQueue::ReadResult::kOk);
+  EXPECT_EQ(chain_.list.count, 2u);
+}
+
+TEST_F(DeviceQueueTest, RejectsNestedIndirect) {
+  *memory_.At<Descriptor>(0x8000) = {kGuest + 0x9000, 16, kDescriptorIndirect, 0};
+  Describe(0, 0x8000, sizeof(Descriptor), kDescriptorIndirect);
+  ExpectReadFault(RingFault::kIndirectNotAllowed);
+}
+
+TEST_F(DeviceQueueTest, RejectsIndirectWithNext) {
+  *memory_.At<Descriptor>(0x8000) = {kGuest + 0x4000, 16, 0, 0};
+  Describe(0, 0x8000, sizeof(Descriptor), kDescriptorIndirect | kDescriptorNext, 1);
+  ExpectReadFault(RingFault::kIndirectNotAllowed);
+}
+
+TEST_F(DeviceQueueTest, RejectsIndirectWithoutTheFeature) {
+  layout_.has_indirect = false;
+  queue_.Move(layout_);
+  *memory_.At<Descriptor>(0x8000) = {kGuest + 0x4000, 16, 0, 0};
+  Describe(0, 0x8000, sizeof(Descriptor), kDescriptorIndirect);
+  ExpectReadFault(RingFault::kIndirectNotAllowed);
+}
+
+TEST_F(DeviceQueueTest, RejectsIndirectTableOfBadLength) {
+  for (const std::uint32_t bytes : {0U, 8U, 17U, (kChainDescriptorsMax + 1) * 16}) {
+    Describe(0, 0x8000, bytes, kDescriptorIndirect);
+    ExpectReadFault(RingFault::kIndirectBadLength);
+  }
+}
+
+TEST_F(DeviceQueueTest, RejectsLoopAndStrayNextInIndirectTable) {
+  auto* table = memory_.At<Descriptor>(0x8000);
+  table[0] = {kGuest + 0x4000, 16, kDescriptorNext, 1};
+  table[1] = {kGuest + 0x5000, 16, kDescriptorNext, 0};
+  Describe(0, 0x8000, 2 * sizeof(Descriptor), kDescriptorIndirect);
+  ExpectReadFault(RingFault::kChainTooLong);
+  table[1].next = 2;
+  ExpectReadFault(RingFault::kNextOutOfRange);
+}
+
+TEST_F(DeviceQueueTest, RejectsIndirectTableOutsideMemory) {
+  Describe(0, kMemoryBytes - 16, 32, kDescriptorIndirect);
+  ExpectReadFault(RingFault::kBadAddress);
+}
+
+TEST_F(DeviceQueueTest, PublishesAllPushedAtOnce) {
+  Offer(0);
+  Offer(1);
+  Pop();
+  Pop();
+  queue_.PushUsed(1, 11);
+  queue_.PushUsed(0, 22);
+  EXPECT_EQ(layout_.used->index, 0);
+  queue_.Publish();
+  EXPECT_EQ(layout_.used->index, 2);
+  EXPECT_EQ(layout_.used->ring[0].id, 1u);
+  EXPECT_EQ(layout_.used->ring[0].length, 11u);
+  EXPECT_FALSE(queue_.HasUnpublished());
+}
+
+TEST_F(DeviceQueueTest, InterruptsOnlyWhenTheDriverAsks) {
+  Offer(0);
+  Pop();
+  queue_.PushUsed(0, 0);
+  EXPECT_TRUE(queue_.Publish());
+  layout_.avail->flags = virtio::kAvailNoInterrupt;
+  Offer(0);
+  Pop();
+  queue_.PushUsed(0, 0);
+  EXPECT_FALSE(queue_.Publish());
+}
+
+TEST_F(DeviceQueueTest, InterruptsWhenUsedEventIsPassed) {
+  Attach(0, true);
+  *virtio::UsedEvent(layout_.avail, kSize) = 1;  // after the second element
+  for (const bool is_wanted : {false, true, false}) {
+    Offer(0);
+    Pop();
+    queue_.PushUsed(0, 0);
+    EXPECT_EQ(queue_.Publish(), is_wanted);
+  }
+}
+
+TEST_F(DeviceQueueTest, PollingKeepsTheEventHalfAnIndexSpaceAway) {
+  Attach(0, true);
+  for (int i = 0; i < 200'000; ++i) {
+    const std::uint16_t before = layout_.avail->index;
+    Offer(static_cast<std::uint16_t>(i % kSize));
+    const std::uint16_t event = *virtio::AvailEvent(layout_.used, kSize);
+    ASSERT_FALSE(virtio::EventPassed(event, layout_.avail->index, before)) << i;
+    queue_.SuppressNotifications();
+    ASSERT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+    queue_.PushUsed(head_, 0);
+    queue_.Publish();
+  }
+}
+
+TEST_F(DeviceQueueTest, ArmedEventAsksForTheNextEntry) {
+  Attach(0, true);
+  queue_.ArmNotifications();
+  EXPECT_FALSE(queue_.HasAvailable());
+  Offer(0);
+  EXPECT_TRUE(virtio::EventPassed(*virtio::AvailEvent(layout_.used, kSize), 1, 0));
+  EXPECT_TRUE(queue_.HasAvailable());
+}
+
+}  // namespace
+}  // namespace filer::bridge
