@@ -113,10 +113,10 @@ class FileData {
   Result<void> WriteBackLocked(const NodePtr& node, std::uint64_t first, std::uint64_t end);
   Result<bool> WriteBackBatch(const NodePtr& node, std::uint64_t& first, std::uint64_t end);
   Result<void> WriteRuns(std::vector<FlushRun>& runs, const std::vector<FlushItem>& items);
-  Result<void> CommitRuns(const NodePtr& node, const std::vector<FlushRun>& runs,
-                          const std::vector<FlushItem>& items, std::uint64_t size_then);
-  void AbandonRuns(const NodePtr& node, const std::vector<FlushRun>& runs,
-                   const std::vector<FlushItem>& items);
+  Result<void> CommitRuns(const NodePtr& node, std::span<const FlushRun> runs,
+                          std::span<const FlushItem> items, std::uint64_t size_then);
+  void AbandonRuns(const NodePtr& node, std::span<const FlushRun> runs,
+                   std::span<const FlushItem> items);
   Result<void> PersistAttributes(const NodePtr& node);
 
   void DropBlocks(Node& node, std::uint64_t first, std::uint64_t end);

@@ -46,6 +46,9 @@ Result<Lsn> FileData::RemoveExtents(const NodePtr& node, std::uint64_t first, st
     if (is_last && last) last(transaction);
     Staged staged(*node);
     staged.record.blocks -= std::min(staged.record.blocks, editor.freed_blocks());
+    // Unstable data dropped here would have made the size stable later.
+    staged.stable_size =
+        std::max(staged.stable_size, std::min(staged.record.size, chunk_end * kBlockBytes));
     lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
     ++node->map_version;
     for (const BlockRun freed : editor.freed()) volume_.allocator.FreeAfter(lsn, freed);

@@ -51,12 +51,11 @@ Attributes Volume::AttributesOf(const Node& node) const {
   attributes.size_bytes = record.size;
   if (record.kind == NodeKind::kDirectory) attributes.size_bytes = kBlockBytes;
   if (record.kind == NodeKind::kSymlink) attributes.size_bytes = record.symlink.size();
-  std::uint64_t promised = 0;
-  for (const std::uint64_t block : node.dirty) {
-    if (promised >= 1024) break;  // enough for `du` of small files; exact once it is written
-    promised += node.blocks.at(block).has_reservation ? 1 : 0;
-  }
-  attributes.used_bytes = (record.blocks + promised) * kBlockBytes;
+  // Promised blocks count, but a block that is only rewritten is not counted twice.
+  const std::uint64_t size_blocks = RoundUp(record.size, kBlockBytes) / kBlockBytes;
+  const std::uint64_t blocks =
+      std::max(record.blocks, std::min(record.blocks + node.dirty.size(), size_blocks));
+  attributes.used_bytes = blocks * kBlockBytes;
   attributes.device_major = record.device_major;
   attributes.device_minor = record.device_minor;
   attributes.atime_ns = record.atime_ns;

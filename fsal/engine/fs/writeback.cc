@@ -10,9 +10,11 @@
 
 namespace filer::engine {
 namespace {
-constexpr std::size_t kBatchBlocksMax =
-    4096;  // one transaction: 16 MiB of data, 16 KiB of checksums
-}
+constexpr std::size_t kBatchBlocksMax = 4096;  // 16 MiB between two device flushes
+// A run puts at most its own extent and the two ends of one that it splits (1 KiB each): together
+// well below a log group.
+constexpr std::size_t kRunsPerTransaction = 128;
+}  // namespace
 
 struct FileData::FlushItem {
   std::uint64_t block = 0;
@@ -62,21 +64,23 @@ Result<void> FileData::WriteRuns(std::vector<FlushRun>& runs, const std::vector<
 
 // The data could not be written or logged: it stays dirty, its promises are renewed, and the
 // verifier says that a server-side copy may be lost.
-void FileData::AbandonRuns(const NodePtr& node, const std::vector<FlushRun>& runs,
-                           const std::vector<FlushItem>& items) {
+void FileData::AbandonRuns(const NodePtr& node, std::span<const FlushRun> runs,
+                           std::span<const FlushItem> items) {
   const std::lock_guard lock(node->mutex);
-  for (const FlushRun& run : runs) volume_.allocator.FreeNow(run.place);
-  for (const FlushItem& item : items) {
-    const auto at = node->blocks.find(item.block);
-    if (at == node->blocks.end() || at->second.stamp != item.stamp) continue;
-    volume_.allocator.ReserveAgain(1);
-    at->second.has_reservation = true;
+  for (const FlushRun& run : runs) {
+    volume_.allocator.FreeNow(run.place);
+    for (const FlushItem& item : items.subspan(run.first_item, run.place.count)) {
+      const auto at = node->blocks.find(item.block);
+      if (at == node->blocks.end() || at->second.stamp != item.stamp) continue;
+      volume_.allocator.ReserveAgain(1);
+      at->second.has_reservation = true;
+    }
   }
   volume_.ChangeVerifier();
 }
 
-Result<void> FileData::CommitRuns(const NodePtr& node, const std::vector<FlushRun>& runs,
-                                  const std::vector<FlushItem>& items, std::uint64_t size_then) {
+Result<void> FileData::CommitRuns(const NodePtr& node, std::span<const FlushRun> runs,
+                                  std::span<const FlushItem> items, std::uint64_t size_then) {
   const std::lock_guard lock(node->mutex);
   if (node->is_dead) return Errc::kStaleHandle;
   ExtentEditor editor(*volume_.store, node->inode);
@@ -91,15 +95,17 @@ Result<void> FileData::CommitRuns(const NodePtr& node, const std::vector<FlushRu
   }
   Transaction transaction;
   editor.Emit(transaction);
+  const std::size_t first_item = runs.front().first_item;
+  const std::size_t end_item = runs.back().first_item + runs.back().place.count;
   Staged staged(*node);
   staged.record.blocks += editor.added_blocks();
   staged.record.blocks -= std::min(staged.record.blocks, editor.freed_blocks());
-  const std::uint64_t flushed_end = (items.back().block + 1) * kBlockBytes;
+  const std::uint64_t flushed_end = (items[end_item - 1].block + 1) * kBlockBytes;
   staged.stable_size = std::max(staged.stable_size, std::min(size_then, flushed_end));
   const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
   ++node->map_version;
   for (const BlockRun freed : editor.freed()) volume_.allocator.FreeAfter(lsn, freed);
-  for (const FlushItem& item : items) {
+  for (const FlushItem& item : items.subspan(first_item, end_item - first_item)) {
     const auto at = node->blocks.find(item.block);
     if (at == node->blocks.end() || at->second.stamp != item.stamp) continue;
     at->second.is_dirty = false;
@@ -139,10 +145,15 @@ Result<bool> FileData::WriteBackBatch(const NodePtr& node, std::uint64_t& first,
     runs.push_back({at, place, {}});
     at += place.count;
   }
+  std::span<const FlushRun> left(runs);
   auto written = WriteRuns(runs, items);
-  if (written.has_value()) written = CommitRuns(node, runs, items, size_then);
+  while (written.has_value() && !left.empty()) {
+    const auto some = left.first(std::min(left.size(), kRunsPerTransaction));
+    written = CommitRuns(node, some, items, size_then);
+    if (written.has_value()) left = left.subspan(some.size());
+  }
   if (!written.has_value()) {
-    AbandonRuns(node, runs, items);
+    AbandonRuns(node, left, items);
     if (written.error() == Errc::kStaleHandle) return false;
     FILER_LOG_ERROR("inode {}: write-back failed: {}", node->inode, written.error().message());
     return written.error();
@@ -162,6 +173,7 @@ Result<void> FileData::PersistAttributes(const NodePtr& node) {
   const std::lock_guard lock(node->mutex);
   if (!node->is_dead && node->are_attributes_dirty) {
     Staged staged(*node);
+    if (node->dirty.empty()) staged.stable_size = staged.record.size;
     FILER_TRY(volume_.Commit({}, {&staged}));
   }
   volume_.ForgetDirty(node);
