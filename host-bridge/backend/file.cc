@@ -10,10 +10,10 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "host-bridge/backend/backend.h"
-#include "host-bridge/backend/file_lock.h"
 #include "host-bridge/backend/file_queue.h"
 
 namespace filer::bridge {

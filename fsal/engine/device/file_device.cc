@@ -7,7 +7,6 @@
 #include <linux/fs.h>
 #include <poll.h>
 #include <sched.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 
@@ -17,6 +16,7 @@
 
 #include "base/assert.h"
 #include "base/file.h"
+#include "base/file_lock.h"
 #include "base/thread_annotations.h"
 #include "base/units.h"
 #include "fsal/engine/device/arena.h"
@@ -42,12 +42,7 @@ Result<UniqueFd> OpenAndLock(const FileDeviceOptions& options) {
     }
     return Error::System(error, fmt::format("open volume {}", options.path));
   }
-  const int lock = options.is_read_only ? LOCK_SH : LOCK_EX;
-  if (::flock(fd.get(), lock | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return Error::System(errno, fmt::format("lock {}", options.path));
-    return Error(Errc::kBusy, fmt::format("volume {} is in use by another process: stop it first",
-                                          options.path));
-  }
+  FILER_TRY(LockVolumeFile(fd.get(), options.path, !options.is_read_only));
   return fd;
 }
 

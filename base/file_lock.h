@@ -6,11 +6,11 @@
 
 #include "base/result.h"
 
-namespace filer::bridge {
+namespace filer {
 
 // Takes the lock on the open file description `fd`: shared or exclusive. The lock of a process that
 // was just killed lingers until the kernel has finished its I/O; it is waited for, some seconds at
 // most. Errors: kBusy, the message naming the file and, where it can be known, the holder's pid.
 Result<void> LockVolumeFile(int fd, const std::string& path, bool is_exclusive);
 
-}  // namespace filer::bridge
+}  // namespace filer

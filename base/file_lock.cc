@@ -1,4 +1,4 @@
-#include "host-bridge/backend/file_lock.h"
+#include "base/file_lock.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -13,7 +13,7 @@
 #include <sstream>
 #include <thread>
 
-namespace filer::bridge {
+namespace filer {
 namespace {
 
 constexpr int kWaitStepMs = 20;
@@ -61,4 +61,4 @@ Result<void> LockVolumeFile(int fd, const std::string& path, bool is_exclusive) 
   }
 }
 
-}  // namespace filer::bridge
+}  // namespace filer
