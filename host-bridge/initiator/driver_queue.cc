@@ -48,19 +48,18 @@ bool IsInbound(DiskOperation operation) {
 }
 
 std::size_t TableBytes(const DriverQueueOptions& options) {
-  return RoundUp((options.segments_max + kHeaderAndStatus) * sizeof(Descriptor), kCacheLineBytes);
+  return std::bit_ceil((options.segments_max + kHeaderAndStatus) * sizeof(Descriptor));
 }
 }  // namespace
 
 std::uint64_t DriverQueue::MemoryBytes(const DriverQueueOptions& options) {
   const std::uint64_t per_descriptor =
       sizeof(RequestShared) + (options.has_indirect ? TableBytes(options) : 0);
-  const std::uint64_t used = virtio::DescriptorTableBytes(options.queue_size) +
-                             virtio::AvailRingBytes(options.queue_size) +
-                             virtio::UsedRingBytes(options.queue_size) +
-                             options.queue_size * per_descriptor + 4 * kCacheLineBytes;
-  // What Carve may skip at the end of each granule.
-  return used + (used / AddressMap::kGranuleBytes + 1) * 2 * kBlockBytes + (1 << 19);
+  // Each carved piece is aligned to its size: at worst it doubles.
+  const std::uint64_t rings = 2 * (std::bit_ceil(virtio::DescriptorTableBytes(options.queue_size)) +
+                                   std::bit_ceil(virtio::AvailRingBytes(options.queue_size)) +
+                                   std::bit_ceil(virtio::UsedRingBytes(options.queue_size)));
+  return rings + options.queue_size * per_descriptor + 2 * kBlockBytes;
 }
 
 DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
@@ -68,25 +67,27 @@ DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
     : options_(options), map_(map), events_(events), arena_(memory.arena()) {
   const std::uint32_t size = options.queue_size;
   FILER_ASSERT(std::has_single_bit(size) && size <= virtio::kQueueSizeMax);
-  const auto carve = [&memory](std::size_t bytes, std::size_t align) {
+  // Aligned to its own size, so that nothing crosses a page which it could fit into: behind an
+  // IOMMU pages of 4 KiB lie apart, and a device may want each ring in one piece.
+  const auto carve = [&memory](std::size_t bytes) {
+    const std::size_t align = std::max(std::bit_ceil(bytes), kCacheLineBytes);
     return static_cast<void*>(memory.Carve(bytes, align));
   };
-  descriptors_ =
-      static_cast<Descriptor*>(carve(virtio::DescriptorTableBytes(size), kCacheLineBytes));
-  avail_ = static_cast<virtio::AvailRing*>(carve(virtio::AvailRingBytes(size), kCacheLineBytes));
-  used_ = static_cast<virtio::UsedRing*>(carve(virtio::UsedRingBytes(size), kCacheLineBytes));
+  descriptors_ = static_cast<Descriptor*>(carve(virtio::DescriptorTableBytes(size)));
+  avail_ = static_cast<virtio::AvailRing*>(carve(virtio::AvailRingBytes(size)));
+  used_ = static_cast<virtio::UsedRing*>(carve(virtio::UsedRingBytes(size)));
   MutexLock lock(mutex_);
   requests_.resize(size);
   chain_next_.resize(size);
   scratch_.resize(options.segments_max + kHeaderAndStatus);
   finished_.reserve(2 * std::size_t{size});
   for (std::uint32_t i = 0; i < size; ++i) {
-    shared_.push_back(static_cast<RequestShared*>(carve(sizeof(RequestShared), kCacheLineBytes)));
+    shared_.push_back(static_cast<RequestShared*>(carve(sizeof(RequestShared))));
     requests_[i].shared_address = map.Translate(shared_[i], sizeof(RequestShared)).address;
-    if (options.has_indirect) {
-      tables_.push_back(static_cast<Descriptor*>(carve(TableBytes(options), kCacheLineBytes)));
-    }
     free_.push_back(static_cast<std::uint16_t>(size - 1 - i));
+  }
+  for (std::uint32_t i = 0; i < size && options.has_indirect; ++i) {
+    tables_.push_back(static_cast<Descriptor*>(carve(TableBytes(options))));
   }
   QuietInterrupts();
 }

@@ -81,10 +81,11 @@ class PciDisk final : public VirtioDisk {
     const std::uint64_t features = FILER_TRY(Negotiate());
     const virtio::BlockConfig config = FILER_TRY(ReadDeviceConfig());
     DiskOptions fitting = options;
-    const std::uint32_t queue_count = FILER_TRY(FitQueues(fitting));
+    const bool is_translated = (features & virtio::kFeatureAccessPlatform) != 0;
+    const std::uint32_t queue_count = FILER_TRY(FitQueues(is_translated, fitting));
     info_.transport = function_->IsVfio() ? "pci/vfio" : "pci/uio";
     FILER_TRY(Allocate(features, config, fitting, queue_count));
-    FILER_TRY(MakeAddresses((features & virtio::kFeatureAccessPlatform) != 0));
+    FILER_TRY(MakeAddresses(is_translated));
     MakeQueues(features, config);
     for (std::uint32_t i = 0; i < info_.queue_count; ++i) FILER_TRY(StartQueue(i));
     FILER_TRY(function_->SetBusMaster(true));
@@ -175,9 +176,12 @@ class PciDisk final : public VirtioDisk {
   }
 
   // Cuts options.queue_size to what the device's queues have; returns how many queues it has.
-  Result<std::uint32_t> FitQueues(DiskOptions& options) {
+  // Behind a vIOMMU QEMU starts none unless all are set up (it translates the used ring of each),
+  // so all are taken then.
+  Result<std::uint32_t> FitQueues(bool is_translated, DiskOptions& options) {
     const std::uint32_t count = registers_.Read16(FILER_REGISTER(queue_count));
     if (count == 0) return Error(Errc::kProtocol, fmt::format("{} has no queue", address_));
+    if (is_translated) options.queue_count = count;
     for (std::uint32_t i = 0; i < std::min(count, options.queue_count); ++i) {
       registers_.Write16(FILER_REGISTER(queue_select), static_cast<std::uint16_t>(i));
       const std::uint32_t size = registers_.Read16(FILER_REGISTER(queue_size));

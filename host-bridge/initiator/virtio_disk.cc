@@ -12,7 +12,8 @@ namespace filer::bridge {
 
 namespace {
 constexpr std::uint32_t kQueueSizeMax = 1024;
-constexpr std::uint32_t kTableSegmentsMax = 128;  // of one request; bounds the indirect tables
+constexpr std::uint32_t kTableSegmentsMax =
+    126;  // with header and status an indirect table of 2 KiB
 constexpr std::uint64_t kRangeBytesMax = 1ULL << 30;
 
 std::uint64_t RangeLimit(std::uint32_t sectors_max) {

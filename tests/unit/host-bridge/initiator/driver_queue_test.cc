@@ -310,6 +310,23 @@ TEST_P(DriverQueueTest, RestartSubmitsExactlyWhatHadNotCompleted) {
   EXPECT_TRUE(events_.broken.empty());
 }
 
+// MemoryBytes is enough for every shape (Carve aborts otherwise), and no ring crosses a page that
+// it fits into.
+TEST_P(DriverQueueTest, FitsItsMemoryAndItsPages) {
+  for (std::uint32_t size = 4; size <= 1024; size *= 2) {
+    for (const std::uint32_t segments : {1U, 64U, 126U}) {
+      Make({.queue_size = size, .segments_max = segments, .has_indirect = GetParam()});
+      const auto page = [](const void* at) { return reinterpret_cast<std::uintptr_t>(at) / 4096; };
+      const auto fits = [&page](const void* start, std::size_t bytes) {
+        return bytes > 4096 || page(start) == page(static_cast<const char*>(start) + bytes - 1);
+      };
+      EXPECT_TRUE(fits(rings_.descriptors, virtio::DescriptorTableBytes(size)));
+      EXPECT_TRUE(fits(rings_.avail, virtio::AvailRingBytes(size)));
+      EXPECT_TRUE(fits(rings_.used, virtio::UsedRingBytes(size)));
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Tables, DriverQueueTest, testing::Bool(),
                          [](const auto& kind) { return kind.param ? "Indirect" : "Direct"; });
 
