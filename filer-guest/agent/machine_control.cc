@@ -12,8 +12,9 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "configs/render.h"
+#include "filer-guest/agent/huge_pages.h"
 #include "filer-guest/agent/modules.h"
-#include "filer-guest/agent/pci_function.h"
+#include "host-bridge/initiator/pci_bind.h"
 
 namespace filer::agent {
 namespace {
@@ -63,6 +64,19 @@ bool IsMountPoint(const std::string& path) {
   return false;
 }
 
+// Behind an IOMMU the function goes to vfio-pci, else to nobody: the driver maps it through sysfs.
+Result<void> GiveToOurDriver(const std::string& address) {
+  std::error_code error;
+  if (!fs::exists("/sys/bus/pci/devices/" + address + "/iommu_group", error)) {
+    return bridge::UnbindKernelDriver(address);
+  }
+  const KernelModules modules = FILER_TRY(ReadKernelModules());
+  for (const char* name : {"vfio_iommu_type1", "vfio_pci"}) {
+    FILER_TRY(LoadModule(modules.index, modules.folder, name));
+  }
+  return bridge::BindToVfio(address);
+}
+
 }  // namespace
 
 Result<void> MachineControl::PrepareDevice(const ServiceConfig& config) {
@@ -76,15 +90,7 @@ Result<void> MachineControl::PrepareDevice(const ServiceConfig& config) {
     return Error(Errc::kNotSupported, config.device + ": PCI devices are for the guest only");
   }
   const std::string address = config.device.substr(kPciPrefix.size());
-  const KernelModules modules = FILER_TRY(ReadKernelModules());
-  std::error_code error;
-  const bool has_iommu = fs::exists("/sys/bus/pci/devices/" + address + "/iommu_group", error);
-  for (const char* name : {"vfio_iommu_type1", "vfio_pci"}) {
-    if (has_iommu) FILER_TRY(LoadModule(modules.index, modules.folder, name));
-  }
-  if (!has_iommu) FILER_TRY(LoadModule(modules.index, modules.folder, "uio_pci_generic"));
-  const std::string driver = FILER_TRY(GiveToUserSpace(address));
-  FILER_LOG_INFO("{} is driven through {}", address, driver);
+  FILER_TRY(GiveToOurDriver(address));
   return ReserveHugePages(config.memory_mb);
 }
 

@@ -36,11 +36,6 @@ std::string FailedExports(const Json& status) {
   return text;
 }
 
-std::size_t ExportCount(const Json& status) {
-  const auto exports = status.find("exports");
-  return exports != status.end() && exports->is_array() ? exports->size() : 0;
-}
-
 }  // namespace
 
 Supervisor::Supervisor(ServiceControl& control, SupervisorTimes times)
@@ -167,8 +162,8 @@ Result<void> Supervisor::WaitForEngine(const ServiceConfig& config) {
   return Error(Errc::kTimedOut, "the engine did not start in time: " + last);
 }
 
-// Ganesha reads its exports at start, when the folders of new ones do not exist yet: those are read
-// again by SIGHUP.
+// Ganesha reads its exports at start, when the folders of new ones do not exist yet: those failed,
+// and are read again by SIGHUP. One that it has not come to yet finds its folder.
 Result<void> Supervisor::WaitForExports(const ServiceConfig& config) {
   const auto deadline = std::chrono::steady_clock::now() + times_.exports_deadline;
   std::string failed;
@@ -176,9 +171,7 @@ Result<void> Supervisor::WaitForExports(const ServiceConfig& config) {
   while (std::chrono::steady_clock::now() < deadline) {
     if (auto status = control_.EngineStatus(config)) {
       failed = FailedExports(status.value());
-      const bool are_all_there = ExportCount(status.value()) >= config.export_directories.size();
-      if (failed.empty() && are_all_there) return Ok();
-      if (failed.empty()) failed = "not all exports are there yet";
+      if (failed.empty()) return Ok();
       if (!has_asked) FILER_TRY(control_.ReloadExports());
       has_asked = true;
     }

@@ -9,7 +9,7 @@ packages_with_dpdk=(librte-bus-pci23 librte-bus-vdev23 librte-mempool-ring23)
 initrd_modules=(virtio_pci virtio_scsi sd_mod squashfs overlay)
 # The modules of the image; those they depend on come along. No virtio_blk: the volumes' disks belong
 # to our driver, and nothing in the guest may take them.
-root_modules=(virtio_net virtio_console virtio_rng failover fuse uio_pci_generic vfio_pci
+root_modules=(virtio_net virtio_console virtio_rng failover fuse vfio_pci
   vfio_iommu_type1 igbvf ixgbevf iavf mlx5_core af_packet)
 
 # Removed from the Debian layer: what only an interactive or a domain-controlling machine needs.

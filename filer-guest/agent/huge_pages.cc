@@ -1,4 +1,4 @@
-#include "filer-guest/agent/pci_function.h"
+#include "filer-guest/agent/huge_pages.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -24,12 +24,6 @@ Result<void> WriteAttribute(const std::string& path, const std::string& value) {
   return Ok();
 }
 
-std::string LinkName(const std::string& path) {
-  std::error_code error;
-  const fs::path target = fs::read_symlink(path, error);
-  return error ? std::string() : target.filename().string();
-}
-
 Result<std::uint64_t> ReadNumber(const std::string& path) {
   const std::string text = FILER_TRY(ReadWholeFile(path));
   std::uint64_t value = 0;
@@ -40,38 +34,6 @@ Result<std::uint64_t> ReadNumber(const std::string& path) {
 }
 
 }  // namespace
-
-bool IsPciAddress(const std::string& address) {
-  constexpr std::string_view kShape = "xxxx:xx:xx.x";
-  if (address.size() != kShape.size()) return false;
-  for (std::size_t at = 0; at < kShape.size(); ++at) {
-    const bool is_hex = std::string_view("0123456789abcdef").find(address[at]) != std::string::npos;
-    if (kShape[at] == 'x' ? !is_hex : address[at] != kShape[at]) return false;
-  }
-  return true;
-}
-
-Result<std::string> GiveToUserSpace(const std::string& address, const std::string& sysfs) {
-  if (!IsPciAddress(address)) {
-    return Error(Errc::kInvalidArgument, address + ": no PCI address (0000:00:10.0)");
-  }
-  const std::string function = sysfs + "/bus/pci/devices/" + address;
-  std::error_code error;
-  if (!fs::exists(function, error)) {
-    return Error(Errc::kNotFound, address + ": no such PCI device");
-  }
-  const bool has_iommu = fs::exists(function + "/iommu_group", error);
-  const std::string driver = has_iommu ? "vfio-pci" : "uio_pci_generic";
-  const std::string current = LinkName(function + "/driver");
-  if (current == driver) return driver;
-  FILER_TRY(WriteAttribute(function + "/driver_override", driver));
-  if (!current.empty()) FILER_TRY(WriteAttribute(function + "/driver/unbind", address));
-  FILER_TRY(WriteAttribute(sysfs + "/bus/pci/drivers_probe", address));
-  if (LinkName(function + "/driver") != driver) {
-    return Error(Errc::kNotSupported, address + ": " + driver + " did not take it");
-  }
-  return driver;
-}
 
 Result<void> ReserveHugePages(std::uint32_t megabytes, const std::string& sysfs) {
   const std::string folder = sysfs + "/kernel/mm/hugepages/hugepages-2048kB";
