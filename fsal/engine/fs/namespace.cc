@@ -28,7 +28,7 @@ bool PassesSticky(const Caller& caller, const InodeRecord& directory, const Inod
 
 Result<NodePtr> Namespace::GetDirectory(NodeId id) {
   NodePtr node = FILER_TRY(volume_.GetNode(id));
-  if (!node->IsDirectory()) return Errc::kNotDirectory;  // the kind never changes
+  if (!node->IsDirectory()) return Errc::kNotDirectory;
   return node;
 }
 
@@ -236,7 +236,8 @@ Result<Created> Namespace::Create(const Caller& caller, NodeId directory, std::s
   }
   const NodePtr parent = FILER_TRY(GetDirectory(directory));
   const std::uint64_t inode = FILER_TRY(volume_.NewInode());
-  auto child = std::make_shared<Node>(inode);  // only to be staged; the cache makes its own
+  auto child =
+      std::make_shared<Node>(inode, options.kind);  // only to be staged; the cache makes its own
   Created created;
   Lsn lsn = 0;
   std::unique_lock lock(parent->mutex);

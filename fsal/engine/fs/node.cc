@@ -27,8 +27,9 @@ Result<NodePtr> NodeCache::Get(const Store& store, std::uint64_t inode) {
     if (value.error() == Errc::kNotFound) return Errc::kStaleHandle;
     return std::move(value).error();
   }
-  auto node = std::make_shared<Node>(inode);
-  node->record = FILER_TRY(DecodeInode(value.value()));
+  InodeRecord record = FILER_TRY(DecodeInode(value.value()));
+  auto node = std::make_shared<Node>(inode, record.kind);
+  node->record = std::move(record);
   node->stable_size = node->record.size;
   if (shard.nodes.size() >= nodes_max_per_shard_) EvictSome(shard);
   shard.nodes.emplace(inode, node);

@@ -35,9 +35,10 @@ struct CachedBlock {
 };
 
 struct Node {
-  explicit Node(std::uint64_t number) : inode(number) {}
+  Node(std::uint64_t number, NodeKind what) : inode(number), kind(what) {}
 
   const std::uint64_t inode;
+  const NodeKind kind;  // as in the record; readable without the mutex
   std::mutex flush_mutex;
 
   std::mutex mutex;               // guards what follows
@@ -54,7 +55,7 @@ struct Node {
       UINT64_MAX;  // extents from here on are being removed: they read as holes
   std::int64_t dirty_since_ns = 0;
 
-  bool IsDirectory() const { return record.kind == NodeKind::kDirectory; }
+  bool IsDirectory() const { return kind == NodeKind::kDirectory; }
 };
 using NodePtr = std::shared_ptr<Node>;
 

@@ -50,8 +50,8 @@ Result<void> FileData::Start() {
 
 Result<NodePtr> FileData::GetFile(NodeId id) {
   NodePtr node = FILER_TRY(volume_.GetNode(id));
-  if (node->record.kind == NodeKind::kDirectory) return Errc::kIsDirectory;  // never changes
-  if (node->record.kind != NodeKind::kFile) return Errc::kInvalidArgument;
+  if (node->kind == NodeKind::kDirectory) return Errc::kIsDirectory;
+  if (node->kind != NodeKind::kFile) return Errc::kInvalidArgument;
   return node;
 }
 

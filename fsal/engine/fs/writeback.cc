@@ -220,7 +220,7 @@ void FileData::WriteBackOld(std::int64_t older_than_ns) {
       if (now - node->dirty_since_ns < older_than_ns) continue;
     }
     // Only a try: whoever holds it writes this file back already, or waits for memory that we are
-    // to make.
+    // to make; that may be this very thread, whom POSIX promises the answer "busy", too.
     const std::unique_lock<std::mutex> lock(node->flush_mutex, std::try_to_lock);
     if (!lock.owns_lock()) continue;
     if (!WriteBackLocked(node, 0, UINT64_MAX).has_value()) return;  // logged; tried again later
