@@ -1,0 +1,124 @@
+#!/usr/bin/env bash
+# Bad input: each gets one clear line on standard error, the right exit code, and nothing is damaged.
+here=$(dirname "$(readlink -f "$0")")
+source "$here/lib.sh"
+
+# expect CODE PATTERN COMMAND...: the exit code, one line on standard error (steps apart) that matches.
+expect() {
+  local code=$1 pattern=$2 status=0
+  shift 2
+  "$@" >"$home/out" 2>"$home/err" || status=$?
+  grep -v '^  ' "$home/err" >"$home/line" || true
+  ((status == code)) || fail "exit code $status instead of $code: $*: $(cat "$home/err")"
+  (($(wc -l <"$home/line") == 1)) || fail "not one line: $*: $(cat "$home/err")"
+  grep -Eq "$pattern" "$home/line" || fail "'$(cat "$home/line")' does not match '$pattern'"
+  note "ok: $(cat "$home/line")"
+}
+
+volume_file() { echo "$home/volumes/main.img"; }
+
+main() {
+  new_filer </dev/null
+  local up=(filer up --mode host)
+
+  note "a volume file that is missing"
+  expect 4 'volume main: .*main.img: no such file.*filer volume create main' "${up[@]}"
+
+  note "too small, and not ours"
+  mkdir -p "$home/volumes"
+  truncate -s 1M "$(volume_file)"
+  expect 1 'main.img.*too small' "${up[@]}"
+  head -c 80000000 /dev/urandom >"$(volume_file)"
+  local before
+  before=$(sha256sum <"$(volume_file)")
+  expect 1 'main.img.*not a Nearmetal volume.*nothing was touched' "${up[@]}"
+  expect 5 'main.img.*exists.*never overwritten' filer volume create main
+  [[ $(sha256sum <"$(volume_file)") == "$before" ]] || fail "a foreign file was changed"
+  rm "$(volume_file)"
+  expect 1 'too small' filer volume create main --size 1M
+  expect 2 'size' filer volume create main --size lots
+
+  note "from a newer version"
+  filer volume create main --size 256M
+  cp --sparse=always "$(volume_file)" "$home/good.img"
+  volume-forger "$(volume_file)"
+  expect 1 'newer version' "${up[@]}"
+  expect 1 'newer version' filer volume check main
+
+  note "damaged: one label is enough, none is refused"
+  cp --sparse=always "$home/good.img" "$(volume_file)"
+  dd if=/dev/zero of="$(volume_file)" bs=4096 count=1 conv=notrunc status=none
+  filer volume check main >/dev/null || true
+  cp --sparse=always "$home/good.img" "$(volume_file)"
+
+  note "in use by another process"
+  flock -x "$(volume_file)" sleep 60 &
+  local holder=$!
+  sleep 0.3
+  expect 5 'main.img.*(in use|locked)' "${up[@]}"
+  expect 5 'main.img.*(in use|locked)' filer volume check main
+  kill "$holder"
+  wait "$holder" 2>/dev/null || true
+  pkill -P "$holder" 2>/dev/null || true
+
+  note "a port in use"
+  port-holder "$nfs_port" &
+  holder=$!
+  sleep 0.3
+  expect 5 "$nfs_port.*in use.*nfs.port" "${up[@]}"
+  kill "$holder"
+  wait "$holder" 2>/dev/null || true
+
+  note "no QEMU"
+  PATH=$bin expect 4 'qemu.*not' "$bin/filer" up --mode guest
+
+  note "a broken configuration"
+  cp "$home/filer.toml" "$home/filer.good"
+  printf '[nfs]\nprot = 2049\n' >"$home/filer.toml"
+  expect 3 'filer.toml:2:[0-9]+: .*prot.*port' "${up[@]}"
+  printf '[nfs\n' >"$home/filer.toml"
+  expect 3 'filer.toml:1:[0-9]+: ' "${up[@]}"
+  printf '[nfs]\nport = 99999\n' >"$home/filer.toml"
+  expect 3 'filer.toml:2:[0-9]+: .*65535' "${up[@]}"
+  cp "$home/filer.good" "$home/filer.toml"
+
+  note "usage"
+  expect 2 'frobnicate|subcommand' filer frobnicate
+  expect 2 'mode' filer up --mode sideways
+  expect 6 'not running' filer status
+
+  note "no space on the host's disk"
+  no_space
+
+  note "after all that the volume is sound"
+  cp --sparse=always "$home/good.img" "$(volume_file)"
+  expect_sound_volume
+}
+
+# A small file system that is full: creating a volume fails cleanly. A volume whose disk fills up while it is served gives clients an error,
+# and what was acknowledged before is there when the disk has room again.
+no_space() {
+  mkdir "$home/small"
+  mount -t tmpfs -o size=4m tmpfs "$home/small"
+  expect 1 'volume tight: .*(space|full)' filer volume create tight --size 1G --path "$home/small/tight.img"
+  [[ -z $(ls "$home/small") ]] || fail "a half-made volume was left behind"
+  mount -o remount,size=120m "$home/small"
+  sed "s|^name = \"main\"|&\npath = \"$home/small/tight.img\"|" "$home/filer.good" >"$home/filer.toml"
+  filer volume create main
+  "${up[@]}"
+  real_input 20000 300000000
+  filer-nfs copy "$source_folder" "$(nfs_url 3)" /real "${source_limits[@]}" --journal "$home/journal" >"$home/out" 2>&1 &&
+    fail "300 MB went onto a disk of 120 MB"
+  note "clients saw: $(tail -n 1 "$home/out")"
+  filer down
+  mount -o remount,size=1g "$home/small"
+  expect_sound_volume
+  "${up[@]}"
+  filer-nfs compare "$source_folder" "$(nfs_url 3)" /real "${source_limits[@]}" --journal "$home/journal"
+  filer down
+  expect_sound_volume
+  umount "$home/small"
+  cp "$home/filer.good" "$home/filer.toml"
+}
+
+main

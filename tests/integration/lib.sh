@@ -1,0 +1,103 @@
+# lib.sh: what the integration tests share. Read by them, with $FILER_BUILD_DIR set (ctest does).
+#
+# Each test runs a filer of its own: a home in a temporary folder, free ports of 127.0.0.1, and a trap that ends whatever was
+# started and removes the folder, also when the test fails.
+set -euo pipefail
+export LC_ALL=C
+
+bin=${FILER_BUILD_DIR:?set by ctest}/bin
+export PATH=$bin:$PATH
+test_name=$(basename "$0" .sh)
+
+fail() {
+  echo "FAIL $test_name: $*" >&2
+  exit 1
+}
+note() { printf '%s %s: %s\n' "$(date +%T)" "$test_name" "$*"; }
+
+# A TCP port that nobody listens on. The range lies below that of outgoing connections (ip_local_port_range).
+free_port() {
+  local port
+  while :; do
+    port=$((20000 + RANDOM % 10000))
+    [[ " $taken_ports " == *" $port "* ]] && continue
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && continue
+    taken_ports+=" $port"
+    echo "$port"
+    return
+  done
+}
+taken_ports=''
+
+# Processes that name our home on their command line: the bridge, QEMU, the agent and its children. No one else's can.
+ours() { pgrep -f -- "$home/" || true; }
+
+cleanup() {
+  local status=$? pid
+  trap - EXIT
+  if ((status != 0)); then
+    for log in "$home"/run/*.log; do
+      [[ -f $log ]] && { echo "--- last lines of $log"; tail -n 15 "$log"; }
+    done
+  fi
+  filer --home "$home" down >/dev/null 2>&1 || true
+  for pid in $(ours); do kill -KILL "$pid" 2>/dev/null || true; done
+  while read -r _ mount_point _; do
+    [[ $mount_point == "$home"/* ]] && umount -l "$mount_point"
+  done </proc/self/mounts
+  rm -rf "$home"
+  exit $status
+}
+
+# A home with a configuration: $home, $nfs_port, $smb_port. Lines of standard input are added to it (more tables).
+new_filer() {
+  home=$(mktemp -d /tmp/nm.XXXXXX)
+  trap cleanup EXIT
+  nfs_port=$(free_port)
+  taken_ports+=" $nfs_port"
+  smb_port=$(free_port)
+  cat >"$home/filer.toml" <<TOML
+[nfs]
+port = $nfs_port
+mount_port = $nfs_port
+[smb]
+port = $smb_port
+[guest]
+memory_mb = ${guest_memory_mb:-1024}
+cpus = 2
+[[volume]]
+name = "main"
+size = "${volume_size:-4G}"
+[[export]]
+name = "share"
+squash = "none"
+TOML
+  cat >>"$home/filer.toml"
+  export FILER_HOME=$home
+}
+
+nfs_url() { echo "nfs://127.0.0.1/share?nfsport=$nfs_port&mountport=$nfs_port&version=${1:-4}"; }
+
+# A value of `filer status --json`, by a jq path.
+status_of() { filer status --json | jq -r "$1"; }
+
+state_pid() { jq -r ".$1.pid" "$home/run/state.json"; }
+
+expect_sound_volume() {
+  filer volume check main --data || fail "filer volume check found damage"
+}
+
+# After `filer down` nothing may be left: no process, no mount, no file but the volume, the password and the configuration.
+expect_nothing_left() {
+  local left
+  left=$(ours)
+  [[ -z $left ]] || fail "processes left after down: $(ps -o pid=,args= -p $left)"
+  ! grep -q " $home/" /proc/self/mounts || fail "a mount is left after down"
+  [[ ! -e $home/run ]] || fail "$home/run is left after down"
+}
+
+# At least 10 000 files and 300 MB that nobody here wrote. In the variables source_folder and source_limits.
+real_input() {
+  source_folder=/usr/share
+  source_limits=(--files "${1:-10500}" --bytes "${2:-400000000}" --file-bytes 30000000)
+}
