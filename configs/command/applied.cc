@@ -47,7 +47,7 @@ std::string SmbMountLine(const Home& home, const configs::ApplianceConfig& confi
 
 std::string NfsUrl(const configs::ApplianceConfig& config, const configs::ExportConfig& share) {
   return fmt::format("nfs://{}/{}?nfsport={}&mountport={}&version=4", config.nfs.address,
-                     share.name, config.nfs.port, config.nfs.mount_port);
+                     share.name, config.nfs.port, config.nfs.port);  // MOUNT is answered there, too
 }
 
 std::string SmbUrl(const configs::ApplianceConfig& config, const configs::ExportConfig& share) {

@@ -99,9 +99,9 @@ Result<void> MachineControl::StartGanesha(const ServiceConfig& config) {
   FILER_TRY(WriteFileAtomically(file, config.ganesha_conf, 0600));
   ChildSpec spec;
   spec.name = kGanesha;
-  spec.arguments = {
-      options_.ganesha_program,        "-F", "-x",   "-f", file, "-L", "/dev/stdout", "-p",
-      config.run_dir + "/ganesha.pid", "-N", "EVENT"};
+  spec.arguments = {// Not -x: an export whose folder is still to be made must not end the server.
+                    options_.ganesha_program,        "-F", "-f",   file, "-L", "/dev/stdout", "-p",
+                    config.run_dir + "/ganesha.pid", "-N", "EVENT"};
   spec.log_path = config.run_dir + "/ganesha.log";
   if (!options_.library_path.empty()) {
     spec.environment.push_back("LD_LIBRARY_PATH=" + options_.library_path);

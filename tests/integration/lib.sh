@@ -59,7 +59,7 @@ new_filer() {
   cat >"$home/filer.toml" <<TOML
 [nfs]
 port = $nfs_port
-mount_port = $nfs_port
+mount_port = $(free_port)
 [smb]
 port = $smb_port
 [guest]
@@ -100,4 +100,9 @@ expect_nothing_left() {
 real_input() {
   source_folder=/usr/share
   source_limits=(--files "${1:-10500}" --bytes "${2:-400000000}" --file-bytes 30000000)
+}
+
+# The image of the test client: Debian's kernel with its NFS and CIFS clients. Cached by its inputs.
+client_image() {
+  "${FILER_SOURCE_DIR:?}/filer-guest/image/build-image" --bin "$bin" --flavor client | tail -n 1
 }

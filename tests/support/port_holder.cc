@@ -1,4 +1,5 @@
-// port-holder PORT: listens on 127.0.0.1:PORT until it is ended. For tests of a port that is in use.
+// port-holder PORT: listens on 127.0.0.1:PORT until it is ended. For tests of a port that is in
+// use.
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>

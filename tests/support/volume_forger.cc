@@ -1,4 +1,5 @@
-// volume-forger: makes a volume file look as if a newer release had written it, with checksums that fit. For tests of bad input only.
+// volume-forger: makes a volume file look as if a newer release had written it, with checksums that
+// fit. For tests of bad input only.
 #include <fcntl.h>
 #include <unistd.h>
 

@@ -1,12 +1,16 @@
 #include "workloads/lib/nfs_connection.h"
 
 #include <fcntl.h>
+#include <fmt/core.h>
 #include <nfsc/libnfs.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
+#include <cstring>
 
 namespace filer::workloads {
 namespace {
@@ -54,6 +58,11 @@ Result<std::unique_ptr<NfsConnection>> NfsConnection::Connect(const std::string&
   nfs_umask(context, 0);
   nfs_set_timeout(context, kTimeoutMs);
   nfs_set_autoreconnect(context, 0);  // a server that dies is an error here, never silence
+  // NFSv4 knows clients by name: connections that share one would end each other's leases (RFC
+  // 7530, 9.1.1).
+  static std::atomic<int> connections{0};
+  const std::string name = fmt::format("filer-nfs-{}-{}", ::getpid(), connections.fetch_add(1));
+  nfs4_set_client_name(context, name.c_str());
   const int result = nfs_mount(context, parsed->server, parsed->path);
   nfs_destroy_url(parsed);
   if (result != 0) return Error(Errc::kNotRunning, url + ": " + nfs_get_error(context));
@@ -97,7 +106,9 @@ Result<void> NfsConnection::MakeSymlink(const std::string& target, const std::st
 Result<std::string> NfsConnection::ReadSymlink(const std::string& path) {
   char* target = nullptr;
   FILER_TRY(Checked(nfs_readlink2(context_, path.c_str(), &target), "read link " + path));
-  std::string text = target;
+  // libnfs does not end the text of an NFSv4 link; its length is the link's size (POSIX).
+  const auto length = FILER_TRY(Examine(path)).size_bytes;
+  std::string text(target, ::strnlen(target, length));
   ::free(target);
   return text;
 }
@@ -135,9 +146,11 @@ Result<std::vector<std::string>> NfsConnection::List(const std::string& path) {
 Result<void> NfsConnection::WriteFile(const std::string& path, std::uint32_t mode,
                                       std::span<const std::byte> content) {
   nfsfh* file = nullptr;
-  FILER_TRY(Checked(
-      nfs_open2(context_, path.c_str(), O_CREAT | O_TRUNC | O_RDWR, static_cast<int>(mode), &file),
-      "create " + path));
+  int opened =
+      nfs_open2(context_, path.c_str(), O_CREAT | O_TRUNC | O_RDWR, static_cast<int>(mode), &file);
+  // libnfs creates over NFSv4 with EXCLUSIVE4 only, which refuses a file that is there.
+  if (opened == -EEXIST) opened = nfs_open(context_, path.c_str(), O_TRUNC | O_RDWR, &file);
+  FILER_TRY(Checked(opened, "create " + path));
   int result = 0;
   for (std::uint64_t at = 0; at < content.size() && result >= 0;) {
     const std::uint64_t length = std::min<std::uint64_t>(kTransferBytes, content.size() - at);

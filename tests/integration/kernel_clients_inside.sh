@@ -1,0 +1,125 @@
+# Runs in the client guest, under bash. $nfs_port, $smb_port and $smb_password are set above.
+set -euo pipefail
+export HOME=/run GIT_CONFIG_GLOBAL=/run/gitconfig GIT_TERMINAL_PROMPT=0 LC_ALL=C
+host=10.0.2.2
+mkdir -p /run/v3 /run/v42 /run/other /run/smb /run/source
+
+fail() {
+  echo "FAIL: $*"
+  dmesg | tail -n 15 || true
+  exit 1
+}
+note() { echo "$(cut -d' ' -f1 /proc/uptime) $*"; }
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
+
+mount_all() {
+  mount -t nfs -o "vers=3,port=$nfs_port,mountport=$nfs_port,proto=tcp,mountproto=tcp,nolock" $host:/share /run/v3
+  mount -t nfs -o "vers=4.2,port=$nfs_port" $host:/share /run/v42
+  mount -t nfs -o "vers=4.2,port=$nfs_port,nosharecache" $host:/share /run/other
+  mount -t cifs -o "vers=3.1.1,port=$smb_port,username=filer,password=$smb_password,uid=0,gid=0" //$host/share /run/smb
+}
+
+# Files that nobody here wrote: what this image consists of.
+make_source() {
+  tar -C /usr -cf /run/source.tar --exclude='*/x86_64-linux-gnu' lib/git-core share/git-core sbin lib/tmpfiles.d 2>/dev/null ||
+    tar -C /usr -cf /run/source.tar lib/git-core sbin
+  tar -C /run/source -xf /run/source.tar
+  note "source: $(find /run/source -type f | wc -l) files, $(du -sk /run/source | cut -f1) KiB"
+}
+
+# Modes, link texts, sizes and times of everything below a folder.
+list_of() { (cd "$1" && find . -printf '%p %y %m %s %l %T@\n' | sed '/ d /s/ d \([0-7]*\) [0-9]* / d \1 /' | sort); }
+
+exercise_nfs() {
+  local folder=$1/tree
+  mkdir "$folder"
+  tar -C "$folder" -xpf /run/source.tar
+  diff -r --no-dereference /run/source "$folder" || fail "$1: diff"
+  diff <(list_of /run/source) <(list_of "$folder") | head -n 5 | grep . && fail "$1: modes, links or times differ"
+  note "$1: tar extracted and compared"
+}
+
+exercise_git() {
+  local work=/run/repository
+  if [[ ! -d $work ]]; then
+    git init -q "$work"
+    cp -r /run/source/lib/git-core "$work/files"
+    git -C "$work" -c user.name=t -c user.email=t@example.invalid add -A
+    git -C "$work" -c user.name=t -c user.email=t@example.invalid commit -q -m one
+  fi
+  git -c safe.directory='*' clone -q --no-hardlinks "$work" "$1/clone"
+  git -c safe.directory='*' -C "$1/clone" fsck --full --strict || fail "$1: git fsck"
+  [[ -z $(git -c safe.directory='*' -C "$1/clone" status --porcelain | head -n 3) ]] || fail "$1: git status is not clean"
+  note "$1: git clone and fsck"
+}
+
+# Two processes insert rows into one database; with a second folder, through two mounts that do not share a cache.
+exercise_sqlite() {
+  local one=$1/data.db two=${2:-$1}/data.db writer pids=() rows=60
+  sqlite3 "$one" 'create table t(writer int, number int, text text);'
+  for writer in 1 2; do
+    (
+      local file=$one number
+      ((writer == 2)) && file=$two
+      for ((number = 0; number < rows; number++)); do
+        sqlite3 -cmd '.timeout 60000' "$file" "insert into t values($writer, $number, hex(randomblob(100)));" || exit 1
+      done
+    ) &
+    pids+=($!)
+  done
+  for writer in "${pids[@]}"; do wait "$writer" || fail "$1: an SQLite writer failed"; done
+  [[ $(sqlite3 "$one" 'pragma integrity_check;') == ok ]] || fail "$1: integrity_check"
+  [[ $(sqlite3 "$one" 'select count(*), count(distinct writer) from t;') == "$((2 * rows))|2" ]] || fail "$1: rows are missing"
+  rm "$one"
+  note "$1: SQLite under two writers"
+}
+
+exercise_smb() {
+  mkdir /run/smb/tree
+  cp -r --preserve=timestamps /run/source/sbin /run/smb/tree/
+  diff -r /run/source/sbin /run/smb/tree/sbin || fail "smb: diff"
+  note "smb: copied and compared"
+}
+
+# What one wrote, the others see at once.
+exercise_together() {
+  echo "from nfs 3" >/run/v3/word && chmod 666 /run/v3/word && sync /run/v3/word
+  grep -q "from nfs 3" /run/v42/word || fail "v4.2 does not see what v3 wrote"
+  grep -q "from nfs 3" /run/smb/word || fail "SMB does not see what v3 wrote"
+  echo "from smb" >/run/smb/other-word && sync /run/smb/other-word
+  grep -q "from smb" /run/v42/other-word || fail "v4.2 does not see what SMB wrote"
+  mv /run/smb/other-word /run/smb/renamed
+  grep -q "from smb" /run/v3/renamed || fail "v3 does not see what SMB renamed"
+  rm /run/v3/renamed /run/v42/word
+  note "coherent"
+}
+
+remove_all() {
+  local count
+  count=$(find /run/v42 -mindepth 1 | wc -l)
+  ((count > 300)) || fail "find saw only $count names"
+  rm -rf /run/v3/tree /run/v3/clone /run/smb/tree
+  [[ -z $(ls -A /run/v42) ]] || fail "rm -rf left $(ls -A /run/v42 | head -n 5)"
+  note "find saw $count names, rm -rf left none"
+}
+
+main() {
+  mount_all
+  note mounted
+  make_source
+  for folder in /run/v3 /run/v42; do
+    exercise_nfs $folder
+    exercise_git $folder
+    rm -rf $folder/tree $folder/clone
+  done
+  exercise_sqlite /run/v3
+  exercise_sqlite /run/v42 /run/other
+  exercise_smb
+  exercise_git /run/smb
+  exercise_sqlite /run/smb
+  exercise_together
+  remove_all
+  umount /run/v3 /run/v42 /run/other /run/smb
+}
+
+main
