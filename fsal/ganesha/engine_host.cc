@@ -161,7 +161,8 @@ void EngineHost::StartPosixDoor(const std::string& mount_point) {
 #ifdef FILER_HAS_POSIX_DOOR
   posix_door::PosixDoorOptions options;
   options.on_end = [this, mount_point] {
-    FILER_LOG_ERROR("POSIX door at {}: somebody unmounted it; restart to have it back", mount_point);
+    FILER_LOG_ERROR("POSIX door at {}: somebody unmounted it; restart to have it back",
+                    mount_point);
     MutexLock lock(mutex_);
     error_ = "POSIX door at " + mount_point + ": unmounted by somebody";
   };
