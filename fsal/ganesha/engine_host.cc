@@ -10,9 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "fsal/engine/device/open_device.h"
-#ifdef FILER_HAS_POSIX_DOOR
 #include "fsal/posix-door/door.h"
-#endif
 
 namespace filer::ganesha {
 
@@ -90,9 +88,7 @@ struct EngineHost::Parts {
   std::string spec;
   engine::OpenedDevice volume;
   std::unique_ptr<engine::Engine> engine;
-#ifdef FILER_HAS_POSIX_DOOR
   std::unique_ptr<posix_door::PosixDoor> posix_door;
-#endif
 };
 
 EngineHost& EngineHost::Instance() noexcept {
@@ -158,7 +154,6 @@ Result<void> EngineHost::StartStatusSocket(const std::string& path) {
 
 // Without the door NFS is served all the same; `status` tells.
 void EngineHost::StartPosixDoor(const std::string& mount_point) {
-#ifdef FILER_HAS_POSIX_DOOR
   posix_door::PosixDoorOptions options;
   options.on_end = [this, mount_point] {
     FILER_LOG_ERROR("POSIX door at {}: somebody unmounted it; restart to have it back",
@@ -173,9 +168,6 @@ void EngineHost::StartPosixDoor(const std::string& mount_point) {
     return;
   }
   const std::string reason = door.assume_error().message();
-#else
-  const std::string reason = "not built into this plug-in";
-#endif
   FILER_LOG_ERROR("POSIX door at {}: {}", mount_point, reason);
   MutexLock lock(mutex_);
   error_ = "POSIX door at " + mount_point + ": " + reason;
@@ -192,9 +184,7 @@ bool EngineHost::WaitForPinnedReads() const noexcept {
 
 void EngineHost::Stop() noexcept {
   parts_->status_socket.reset();
-#ifdef FILER_HAS_POSIX_DOOR
   parts_->posix_door.reset();
-#endif
   if (parts_->engine == nullptr) return;
   try {
     parts_->engine->SetChangeListener(nullptr);
