@@ -41,10 +41,9 @@ struct Options {
   std::string log_level = "info";
 };
 
-Json Hello(const std::string& network_error) {
+Json Hello(const std::string& network_error, std::int64_t boot_ms) {
   utsname names{};
   ::uname(&names);
-  static const std::int64_t boot_ms = BootMs();
   return Json{{"version", kVersion},
               {"kernel", names.release},
               {"boot_ms", boot_ms},
@@ -63,7 +62,9 @@ Result<Json> Logs(Children& children, const Json& params) {
 
 RpcMethods MethodsOf(Supervisor& supervisor, Children& children, const std::string& network_error) {
   RpcMethods methods;
-  methods["hello"] = [network_error](const Json&) -> Result<Json> { return Hello(network_error); };
+  methods["hello"] = [network_error, boot_ms = BootMs()](const Json&) -> Result<Json> {
+    return Hello(network_error, boot_ms);
+  };
   methods["configure"] = [&supervisor](const Json& params) { return supervisor.Configure(params); };
   methods["health"] = [&supervisor](const Json&) -> Result<Json> { return supervisor.Health(); };
   methods["logs"] = [&children](const Json& params) { return Logs(children, params); };

@@ -118,11 +118,14 @@ Result<AcceleratorVerdict> ChooseAccelerator(const GuestOptions& options) {
 
 // From QEMU's start to the agent's first answer.
 Result<void> Boot(const GuestOptions& options, const RunningGuest& guest) {
+  // Before anything else: should we be killed meanwhile, others find the guest and can stop it.
+  FILER_TRY(
+      WriteFileAtomically(PathsIn(options.run_dir).record, RecordOf(guest).dump(2) + "\n", 0600));
   FILER_TRY(WaitForAgent(guest, options.boot_deadline));
   if (options.pin_cpus) {
     if (auto pinned = PinCpus(guest); !pinned) FILER_LOG_WARN("{}", pinned.error().message());
   }
-  return WriteFileAtomically(PathsIn(options.run_dir).record, RecordOf(guest).dump(2) + "\n", 0600);
+  return Ok();
 }
 
 }  // namespace

@@ -28,15 +28,16 @@ Result<void> Serve() {
   boot.modules = {"virtio_console", "virtio_net", "nfsv3", "nfsv4", "cifs", "loop"};
   const agent::BootOutcome outcome = FILER_TRY(agent::BootGuest(boot, children));
   UniqueFd port = FILER_TRY(agent::OpenAgentPort(agent::kAgentPortName));
+  const std::int64_t boot_ms = agent::BootMs();
   ScriptRunner runner(children, "/run");
   std::atomic<bool> is_stopping{false};  // sequentially consistent: once per life
   RpcMethods methods;
-  methods["hello"] = [&outcome](const Json&) -> Result<Json> {
+  methods["hello"] = [&outcome, boot_ms](const Json&) -> Result<Json> {
     utsname names{};
     ::uname(&names);
     return Json{{"version", agent::kVersion},
                 {"kernel", names.release},
-                {"boot_ms", agent::BootMs()},
+                {"boot_ms", boot_ms},
                 {"network_error", outcome.network_error}};
   };
   methods["run"] = [&runner](const Json& params) { return runner.Run(params); };
