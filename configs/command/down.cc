@@ -10,6 +10,7 @@
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
 #include "configs/command/filer_side.h"
+#include "configs/command/live.h"
 #include "configs/command/state.h"
 
 namespace filer::command {
@@ -39,29 +40,29 @@ int Down(const Home& home) {
   }
   auto lock = LockHome(home);
   if (!lock) return Fail(lock.error());
-  auto state = LoadState(home);
-  if (!state) return Fail(state.error());
-  if (state.value().has_value()) {
-    if (IsRunning(state.value()->filer)) {
-      Step step(state.value()->mode == "guest" ? "stopping the guest"
-                                               : "stopping the file services");
-      if (auto stopped = StopFilerSide(home, *state.value()); !stopped)
-        return Fail(stopped.error());
-      step.Done();
+  auto recorded = LoadState(home);
+  if (!recorded) return Fail(recorded.error());
+  const RunningState state = WithUnrecorded(home, recorded.value().value_or(RunningState()));
+  bool was_running = recorded.value().has_value();
+  if (IsRunning(state.filer)) {
+    was_running = true;
+    Step step(state.mode == "guest" ? "stopping the guest" : "stopping the file services");
+    if (auto stopped = StopFilerSide(home, state); !stopped) return Fail(stopped.error());
+    step.Done();
+  }
+  if (IsRunning(state.bridge)) {
+    was_running = true;
+    Step step("stopping the bridge");
+    if (auto stopped = StopProcess(state.bridge, kBridgeGrace); !stopped) {
+      return Fail(stopped.error());
     }
-    if (IsRunning(state.value()->bridge)) {
-      Step step("stopping the bridge");
-      if (auto stopped = StopProcess(state.value()->bridge, kBridgeGrace); !stopped) {
-        return Fail(stopped.error());
-      }
-      step.Done();
-    }
+    step.Done();
   }
   RemoveStaleMounts(home);
   std::error_code error;
   fs::remove_all(home.Run(), error);
   if (error) return Fail(Error::System(error.value(), "remove " + home.Run()));
-  fmt::print("{}\n", state.value().has_value() ? "down" : "not running");
+  fmt::print("{}\n", was_running ? "down" : "not running");
   return kExitOk;
 }
 

@@ -1,11 +1,33 @@
 #include "configs/command/live.h"
 
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cstring>
+
+#include "base/file.h"
 #include "filer-guest/launcher/launcher.h"
 
 namespace filer::command {
 namespace {
 constexpr auto kAnswerTimeout = std::chrono::seconds(5);
+
+// The process that listens on a Unix socket; pid 0 when there is none.
+ProcessId ListenerOf(const std::string& socket_path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (socket_path.size() >= sizeof(address.sun_path)) return {};
+  std::memcpy(address.sun_path, socket_path.data(), socket_path.size());
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  if (!socket.is_open() || ::connect(socket.get(), generic, sizeof(address)) != 0) return {};
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return {};
+  const auto process = IdentifyProcess(peer.pid);
+  return process ? process.value() : ProcessId();
 }
+}  // namespace
 
 Result<Json> CallBridge(const Home& home, const std::string& method, const Json& params) {
   RpcClient client = FILER_TRY(RpcClient::Connect(home.BridgeControl()));
@@ -31,6 +53,20 @@ Liveness Look(const Home& home, const RunningState& state) {
     if (answer) live.health = std::move(answer).value();
   }
   return live;
+}
+
+RunningState WithUnrecorded(const Home& home, const RunningState& state) {
+  RunningState found = state;
+  if (!IsRunning(found.bridge)) found.bridge = ListenerOf(home.BridgeControl());
+  if (IsRunning(found.filer)) return found;
+  if (const auto guest = guest::FindGuest(home.Run())) {
+    found.mode = "guest";
+    found.filer = guest.value().process;
+    return found;
+  }
+  found.filer = ListenerOf(home.AgentSocket());
+  if (found.filer.pid != 0) found.mode = "host";
+  return found;
 }
 
 }  // namespace filer::command

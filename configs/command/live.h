@@ -25,4 +25,8 @@ struct Liveness {
 };
 Liveness Look(const Home& home, const RunningState& state);
 
+// `state`, and what a `filer up` that was killed started without recording it: the guest that left
+// its own record, and whoever listens on the sockets of the bridge and the agent.
+RunningState WithUnrecorded(const Home& home, const RunningState& state);
+
 }  // namespace filer::command

@@ -120,6 +120,19 @@ Result<void> EndRemains(const Home& home, RunningState& state, const Liveness& l
   return Ok();
 }
 
+// Ends what a start that was killed left without recording it: it holds the volume and the ports.
+Result<void> EndUnrecorded(const Home& home, const RunningState& state) {
+  const RunningState found = WithUnrecorded(home, state);
+  const bool has_filer = !IsRunning(state.filer) && IsRunning(found.filer);
+  const bool has_bridge = !IsRunning(state.bridge) && IsRunning(found.bridge);
+  if (!has_filer && !has_bridge) return Ok();
+  Step step("ending what an interrupted start left");
+  if (has_filer) FILER_TRY(StopFilerSide(home, found));
+  if (has_bridge) FILER_TRY(StopProcess(found.bridge, kStopGrace));
+  step.Done();
+  return Ok();
+}
+
 Result<void> Bring(const Home& home, const UpOptions& options, const Applied& applied,
                    RunningState state) {
   const Installation installation = FindInstallation();
@@ -163,6 +176,7 @@ int Up(const Home& home, const UpOptions& options) {
   auto loaded = LoadState(home);
   if (!loaded) return Fail(loaded.error());
   RunningState state = loaded.value().value_or(RunningState());
+  if (auto ended = EndUnrecorded(home, state); !ended) return Fail(ended.error());
   const bool is_up = IsRunning(state.filer) || IsRunning(state.bridge);
   const std::string mode = options.mode.empty() ? (is_up ? state.mode : "guest") : options.mode;
   if (is_up && mode != state.mode) {

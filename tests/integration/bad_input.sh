@@ -48,7 +48,7 @@ main() {
   note "damaged: one label is enough, none is refused"
   cp --sparse=always "$home/good.img" "$(volume_file)"
   dd if=/dev/zero of="$(volume_file)" bs=4096 count=1 conv=notrunc status=none
-  filer volume check main >/dev/null || true
+  filer volume check main >/dev/null || fail "a volume with one good label is refused"
   cp --sparse=always "$home/good.img" "$(volume_file)"
 
   note "in use by another process"
@@ -68,6 +68,14 @@ main() {
   expect 5 "$nfs_port.*in use.*nfs.port" "${up[@]}"
   kill "$holder"
   wait "$holder" 2>/dev/null || true
+
+  note "a start that is killed: the next one, and down, end what it left"
+  killed_start
+  "${up[@]}"
+  filer down
+  killed_start
+  filer down
+  expect_nothing_left
 
   note "no QEMU"
   PATH=$bin expect 4 'qemu.*not' "$bin/filer" up --mode guest
@@ -93,6 +101,19 @@ main() {
   note "after all that the volume is sound"
   cp --sparse=always "$home/good.img" "$(volume_file)"
   expect_sound_volume
+}
+
+# `filer up`, killed when its agent listens.
+killed_start() {
+  local starter deadline=$((SECONDS + 30))
+  "$bin/filer" up --mode host >/dev/null 2>&1 &
+  starter=$!
+  until [[ -S $home/run/agent.sock ]]; do
+    kill -0 "$starter" 2>/dev/null && ((SECONDS < deadline)) || fail "the start got nowhere"
+    sleep 0.01
+  done
+  kill -KILL "$starter"
+  wait "$starter" 2>/dev/null || true
 }
 
 # A small file system that is full: creating a volume fails cleanly. A volume whose disk fills up while it is served gives clients an error,
