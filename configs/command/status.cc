@@ -39,7 +39,8 @@ BridgeTotals Sum(const Json& bridge) {
 
 Json Exports(const configs::ApplianceConfig& config, const Liveness& live) {
   Json exports = Json::array();
-  const Json engine = live.health.value("engine", Json::object());
+  Json engine = live.health.value("engine", Json::object());
+  if (!engine.is_object()) engine = Json::object();  // null while the engine does not answer
   for (const configs::ExportConfig& share : config.exports) {
     Json row = {{"name", share.name}, {"path", share.path}, {"volume", share.volume}};
     if (share.nfs) row["nfs_url"] = NfsUrl(config, share);

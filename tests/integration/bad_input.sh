@@ -77,6 +77,17 @@ main() {
   filer down
   expect_nothing_left
 
+  note "a service that died: status says so"
+  "${up[@]}"
+  kill -KILL "$(status_of '.services[] | select(.name == "ganesha") | .pid')"
+  local deadline=$((SECONDS + 20))
+  until [[ $(filer status --json 2>/dev/null | jq -r .state) == failed:* ]]; do
+    ((SECONDS < deadline)) || fail "status does not say that the NFS server died"
+    sleep 0.2
+  done
+  filer down
+  expect_nothing_left
+
   note "no QEMU"
   PATH=$bin expect 4 'qemu.*not' "$bin/filer" up --mode guest
 
