@@ -34,7 +34,13 @@ Result<configs::VolumeConfig> FindVolume(const Home& home, const VolumeOptions& 
     volume.path = home.Volumes() + "/" + options.name + ".img";
   }
   if (!options.path.empty()) volume.path = std::filesystem::absolute(options.path);
-  if (!options.size.empty()) volume.size_bytes = FILER_TRY(configs::ParseSize(options.size));
+  if (!options.size.empty()) {
+    const auto size = configs::ParseSize(options.size);
+    if (!size)
+      return Error(Errc::kUsage,
+                   "--size " + options.size + ": not a size; write it as 512M, 8G or 2T");
+    volume.size_bytes = size.value();
+  }
   if (volume.backend != configs::VolumeBackend::kFile) {
     return Error(Errc::kUsage, "volume " + volume.name + ": a memory volume has no file");
   }

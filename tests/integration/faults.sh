@@ -30,6 +30,7 @@ main() {
   local mode=guest
   [[ $victim == host ]] && mode=host
   new_filer </dev/null
+  filer volume create main
   filer up --mode $mode
   real_input 2500 80000000
   copy_until 600

@@ -50,6 +50,7 @@ compare_with() {
 
 main() {
   new_filer </dev/null
+  filer volume create main
   filer up | tee "$home/up.out"
   check_mount_lines
   check_status

@@ -7,6 +7,7 @@ source "$here/lib.sh"
 main() {
   local image
   new_filer </dev/null
+  filer volume create main
   image=$(client_image)
   filer up
   mkdir "$home/c"
