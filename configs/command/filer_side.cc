@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr auto kReadyDeadline = std::chrono::seconds(180);
-constexpr auto kStopGrace = std::chrono::seconds(30);
+constexpr auto kStopGrace = std::chrono::seconds(45);  // the agent gives Ganesha 30, Samba 5
 constexpr auto kKillGrace = std::chrono::seconds(2);
 constexpr auto kAgentTimeout = std::chrono::seconds(20);
 constexpr auto kReconnectPatience = std::chrono::seconds(15);

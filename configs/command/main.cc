@@ -74,9 +74,25 @@ void AddVolume(CLI::App& app, Arguments& arguments) {
                  "also read all data and verify its checksums");
 }
 
+// The first word, when it is not a command; empty otherwise.
+std::string UnknownCommand(const CLI::App& app, int count, char** words) {
+  for (int index = 1; index < count; ++index) {
+    const std::string word = words[index];
+    if (word == "--home") {
+      ++index;  // its value
+    } else if (!word.starts_with('-')) {
+      const auto commands = app.get_subcommands(
+          [&word](const CLI::App* command) { return command->get_name() == word; });
+      return commands.empty() ? word : "";
+    }
+  }
+  return "";
+}
+
 int Run(int count, char** words) {
   CLI::App app("Nearmetal: an NFS and SMB filer in a guest, over a polled bridge", "filer");
   app.require_subcommand(1);
+  app.fallthrough();  // --home may also stand behind the command
   app.set_version_flag("--version", FILER_VERSION);
   Arguments arguments;
   const char* from_environment = std::getenv("FILER_HOME");
@@ -94,7 +110,9 @@ int Run(int count, char** words) {
     app.parse(count, words);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    fmt::print(stderr, "filer: {} (filer --help lists the commands)\n", error.what());
+    const std::string unknown = UnknownCommand(app, count, words);
+    fmt::print(stderr, "filer: {} (filer --help lists the commands)\n",
+               unknown.empty() ? error.what() : unknown + ": no such command");
     return kExitUsage;
   }
   if (arguments.home.root.empty() || arguments.home.root[0] != '/') {

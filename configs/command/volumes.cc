@@ -38,20 +38,22 @@ std::string Advice(Errc code) {
       return "it holds something else; nothing was touched. Choose another path, or move the file "
              "away";
     case Errc::kNewerVersion:
-      return "use the newer release that wrote it; nothing was touched";
+      return "nothing was touched";
     case Errc::kCorrupt:
       return "both labels are damaged; nothing was touched. `filer volume check` says more";
     case Errc::kTooSmall:
-      return "the file was cut, or never was a volume of this size; nothing was touched";
+      return "the file was cut, or never was a volume; nothing was touched";
     default:
       return "";
   }
 }
 
 Error Explained(const configs::VolumeConfig& volume, const Error& error) {
+  std::string text = error.message();
+  if (text.find(volume.path) == std::string::npos) text = volume.path + ": " + text;
   const std::string advice = Advice(error.code());
-  return Error(error.code(), fmt::format("volume {}: {}: {}{}{}", volume.name, volume.path,
-                                         error.message(), advice.empty() ? "" : "; ", advice));
+  return Error(error.code(), fmt::format("volume {}: {}{}{}", volume.name, text,
+                                         advice.empty() ? "" : "; ", advice));
 }
 
 std::string UuidText(const std::uint8_t (&uuid)[16]) {

@@ -14,6 +14,7 @@
 #include "configs/render.h"
 #include "filer-guest/agent/huge_pages.h"
 #include "filer-guest/agent/modules.h"
+#include "filer-guest/agent/predecessors.h"
 #include "host-bridge/initiator/pci_bind.h"
 
 namespace filer::agent {
@@ -29,7 +30,7 @@ constexpr milliseconds kMakeDirectoryTimeout{10'000};
 constexpr milliseconds kAddUserTimeout{20'000};
 constexpr milliseconds kSambaGrace{5'000};
 constexpr milliseconds kGaneshaGrace{30'000};  // the engine writes its checkpoint
-constexpr std::size_t kLastLinesBytes = 1024;
+constexpr std::size_t kLastLinesBytes = 8192;
 constexpr std::string_view kPciPrefix = "pci:";
 
 Result<void> MakeFolder(const std::string& path, mode_t mode) {
@@ -64,6 +65,21 @@ bool IsMountPoint(const std::string& path) {
   return false;
 }
 
+// The one line of a log's end that says why: the last that its writer called critical or fatal
+// (Ganesha's words; what follows them is a stack), else the last line.
+std::string TellingLine(const std::string& text) {
+  std::istringstream lines(text);
+  std::string last, telling;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.empty()) continue;
+    last = line;
+    const bool is_critical =
+        line.find(":CRIT :") != std::string::npos || line.find(":FATAL :") != std::string::npos;
+    if (is_critical && line.find("Fatal errors") == std::string::npos) telling = line;
+  }
+  return telling.empty() ? last : telling;
+}
+
 // Behind an IOMMU the function goes to vfio-pci, else to nobody: the driver maps it through sysfs.
 Result<void> GiveToOurDriver(const std::string& address) {
   std::error_code error;
@@ -81,6 +97,7 @@ Result<void> GiveToOurDriver(const std::string& address) {
 
 Result<void> MachineControl::PrepareDevice(const ServiceConfig& config) {
   FILER_TRY(MakeFolder(config.run_dir, 0755));
+  if (!options_.is_guest) FILER_TRY(EndPredecessors(config.run_dir, kGaneshaGrace));
   // A mount that a killed predecessor left answers nothing any more.
   if (IsMountPoint(config.posix_door)) ::umount2(config.posix_door.c_str(), MNT_DETACH);
   FILER_TRY(MakeFolder(config.posix_door, 0755));
@@ -160,7 +177,8 @@ std::vector<ServiceState> MachineControl::States() {
     if (!child) continue;
     ServiceState state{name, child->pid, child->is_running, {}};
     if (!child->is_running) {
-      state.last_lines = "(" + child->ending + ") " + FileTail(child->log_path, kLastLinesBytes);
+      state.last_lines =
+          "(" + child->ending + ") " + TellingLine(FileTail(child->log_path, kLastLinesBytes));
     }
     states.push_back(std::move(state));
   }

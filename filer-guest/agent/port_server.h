@@ -1,10 +1,10 @@
 // port_server.h: JSON-RPC on a character device: the guest's end of a virtio-serial port.
 //
-// The host connects and disconnects as it likes, and the news of that overtakes or follows the bytes
-// (it travels on a queue of its own): so nothing that was read is dropped on a hang-up, clients end
-// what others left unfinished with an empty line of their own, and an answer waits a second for
-// somebody to take it. Lines are bounded by kRpcLineBytesMax: the rest of a longer one is skipped
-// and answered with an error.
+// The host connects and disconnects as it likes, and the news of that overtakes or follows the
+// bytes (it travels on a queue of its own): so nothing that was read is dropped on a hang-up,
+// clients end what others left unfinished with an empty line of their own, and an answer waits a
+// second for somebody to take it. Lines are bounded by kRpcLineBytesMax: the rest of a longer one
+// is skipped and answered with an error.
 #pragma once
 
 #include <atomic>

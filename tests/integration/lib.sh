@@ -96,11 +96,25 @@ expect_nothing_left() {
   [[ ! -e $home/run ]] || fail "$home/run is left after down"
 }
 
-# At least 10 000 files and 300 MB that nobody here wrote. In the variables source_folder and source_limits.
+# Files that nobody here wrote: many small ones of one tree, and with them large ones of another. $1: files of the first tree, $2: bytes of
+# the second. Sets the arrays that copy_trees and compare_trees work through.
 real_input() {
-  source_folder=/usr/share
-  source_limits=(--files "${1:-10500}" --bytes "${2:-400000000}" --file-bytes 30000000)
+  sources=(/usr/share /usr/lib)
+  targets=(/real /large)
+  limits=("--files $1" "--bytes $2 --file-bytes 40000000")
 }
+
+# Runs `filer-nfs VERB` for each tree, one journal each. Arguments: copy or compare, the NFS version, then options.
+each_tree() {
+  local verb=$1 version=$2 tree
+  shift 2
+  for tree in "${!sources[@]}"; do
+    # shellcheck disable=SC2086 # limits are words
+    filer-nfs "$verb" "${sources[$tree]}" "$(nfs_url "$version")" "${targets[$tree]}" ${limits[$tree]} --connections 8 "$@" \
+      ${journals:+--journal "$home/journal.$tree"} || return 1
+  done
+}
+journals=''  # not empty: with journals
 
 # The image of the test client: Debian's kernel with its NFS and CIFS clients. Cached by its inputs.
 client_image() {

@@ -5,7 +5,7 @@ packages=(base-files libc6 busybox-static linux-image-amd64 kmod bash coreutils 
 packages_with_dpdk=()
 
 initrd_modules=(virtio_pci virtio_scsi sd_mod squashfs overlay)
-root_modules=(virtio_net virtio_console failover af_packet nfs nfsv2 nfsv3 nfsv4 cifs fscache
+root_modules=(virtio_net virtio_console virtio_blk failover af_packet nfs nfsv2 nfsv3 nfsv4 cifs fscache
   dns_resolver cmac hmac ccm gcm ctr ecb cbc des_generic md5 md4 sha512_generic sha256_generic
   crc32c_generic aes_generic aesni_intel cts seqiv nls_utf8 ext4 loop)
 

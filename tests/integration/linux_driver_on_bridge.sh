@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# A peer that no one here wrote: the Linux kernel's virtio-blk driver, in a guest, on our target. What the file holds the guest reads, and
+# what the guest writes the file holds.
+here=$(dirname "$(readlink -f "$0")")
+source "$here/lib.sh"
+
+half=$((64 << 20))
+
+half_sum() { dd if="$home/disk.img" bs=1M skip=$(($1 * 64)) count=64 status=none | sha256sum | cut -d' ' -f1; }
+
+write_script() {
+  cat <<SCRIPT
+set -euo pipefail
+modprobe virtio_blk
+for try in \$(seq 100); do [[ -b /dev/vda ]] && break; sleep 0.1; done
+[[ \$(cat /sys/block/vda/size) == $((2 * half / 512)) ]] || { echo "wrong size"; exit 1; }
+[[ \$(cat /sys/block/vda/serial) == peer ]] || { echo "wrong serial"; exit 1; }
+dd if=/dev/vda bs=1M count=64 iflag=direct status=none | sha256sum | grep -q "^$(half_sum 0) " || { echo "read wrong data"; exit 1; }
+dd if=/dev/urandom of=/run/data bs=1M count=64 status=none
+dd if=/run/data of=/dev/vda bs=1M seek=64 oflag=direct conv=fsync status=none
+dd if=/dev/vda bs=4k skip=16384 count=16384 iflag=direct status=none | cmp - /run/data
+echo "sum \$(sha256sum </run/data | cut -d' ' -f1)"
+cat /proc/interrupts | grep virtio || true
+SCRIPT
+}
+
+main() {
+  local image bridge counters
+  home=$(mktemp -d /tmp/nm.XXXXXX)
+  trap cleanup EXIT
+  image=$(client_image)
+  dd if=/dev/urandom of="$home/disk.img" bs=1M count=64 status=none
+  truncate -s $((2 * half)) "$home/disk.img"
+  host-bridge --control "$home/c.sock" --volume "name=peer,backend=file,path=$home/disk.img,socket=$home/d.sock" \
+    2>"$home/bridge.log" &
+  bridge=$!
+  for _ in $(seq 100); do [[ -S $home/d.sock ]] && break; sleep 0.1; done
+  mkdir "$home/c"
+  write_script >"$home/script"
+  client-guest --image "$image" --run "$home/c" --disk "$home/d.sock" "$home/script" | tee "$home/out"
+  [[ $(sed -n 's/^sum //p' "$home/out") == "$(half_sum 1)" ]] || fail "the file does not hold what the guest wrote"
+  counters=$(bridge-status "$home/c.sock")
+  note "$counters"
+  (($(jq '.volumes[0].counters.protocol_errors' <<<"$counters") == 0)) || fail "protocol errors"
+  (($(jq '.volumes[0].counters.requests' <<<"$counters") > 300)) || fail "the disk was hardly used"
+  kill "$bridge"
+  wait "$bridge" || fail "the bridge ended with an error: $(tail -n 2 "$home/bridge.log")"
+}
+
+main
