@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -13,11 +12,14 @@
 #include <sstream>
 #include <thread>
 
+#include "base/process.h"
+
 namespace filer {
 namespace {
 
 constexpr int kWaitStepMs = 20;
-constexpr int kWaitMs = 3000;
+constexpr int kWaitMs =
+    20'000;  // the kernel closes the files of an io_uring some time after its process ended
 
 // The pid in /proc/locks that holds a flock on this file, or 0. Lines look like
 // "3: FLOCK  ADVISORY  WRITE 1234 fe:00:4711 0 EOF".
@@ -37,8 +39,6 @@ pid_t FindHolder(const struct stat& status) {
   return 0;
 }
 
-bool IsAlive(pid_t pid) { return ::kill(pid, 0) == 0 || errno != ESRCH; }
-
 }  // namespace
 
 Result<void> LockVolumeFile(int fd, const std::string& path, bool is_exclusive) {
@@ -51,7 +51,7 @@ Result<void> LockVolumeFile(int fd, const std::string& path, bool is_exclusive) 
     struct stat status {};
     if (::fstat(fd, &status) != 0) return Error::System(errno, "fstat on " + path);
     const pid_t holder = FindHolder(status);
-    const bool is_held = holder > 0 && IsAlive(holder);
+    const bool is_held = holder > 0 && !HasEnded(holder);
     if (is_held || waited_ms >= kWaitMs) {
       const std::string by = is_held ? fmt::format("process {}", holder) : "another process";
       return Error(Errc::kBusy,

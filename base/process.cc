@@ -15,11 +15,14 @@
 namespace filer {
 namespace {
 
-constexpr int kStartTimeField = 22;  // proc(5)
+constexpr int kFlagsField = 9;  // proc(5)
+constexpr int kStartTimeField = 22;
+constexpr std::uint64_t kExitingFlag = 0x4;  // PF_EXITING, include/linux/sched.h
 
 // State letter and start time, from the text behind the last ')' (the name may hold anything).
 struct StatFields {
   char state = '?';
+  std::uint64_t flags = 0;
   std::uint64_t start_ticks = 0;
 };
 
@@ -31,6 +34,7 @@ Result<StatFields> ReadStat(pid_t pid) {
   fields.state = text[close + 2];
   std::size_t at = close + 2;
   for (int field = 3; field < kStartTimeField; ++field) {
+    if (field == kFlagsField) fields.flags = std::strtoull(text.c_str() + at, nullptr, 10);
     at = text.find(' ', at);
     if (at == std::string::npos) return Errc::kNotFound;
     ++at;
@@ -83,6 +87,13 @@ Result<ProcessId> IdentifyProcess(pid_t pid) {
   const auto fields = ReadStat(pid);
   if (!fields || fields.value().state == 'Z') return Errc::kNotFound;
   return ProcessId{pid, fields.value().start_ticks};
+}
+
+bool HasEnded(pid_t pid) {
+  const auto fields = ReadStat(pid);
+  if (!fields) return true;
+  return fields.value().state == 'Z' || fields.value().state == 'X' ||
+         (fields.value().flags & kExitingFlag) != 0;
 }
 
 bool IsRunning(const ProcessId& process) {

@@ -27,6 +27,10 @@ Result<ProcessId> IdentifyProcess(pid_t pid);
 // Any thread.
 bool IsRunning(const ProcessId& process);
 
+// True for a pid that nobody has, a zombie, and a process on its way out (which may keep files and
+// memory for a while longer).
+bool HasEnded(pid_t pid);
+
 struct SpawnOptions {
   std::vector<std::string> arguments;              // [0] is the program, found by PATH
   std::string log_path;                            // stdout and stderr, appended; empty: /dev/null

@@ -67,6 +67,8 @@ kernel_files() {
   (cd "$all" && xargs cp --parents -t "$kept" modules.builtin modules.order <"$work/root-order")
   rm -rf "$all" && mv "$kept" "$all"
   chroot "$root" /bin/busybox depmod "$release"
+  # kmod's own tools, where the flavor has them (the kernel asks modprobe for ciphers), read a binary form that busybox does not write.
+  if [[ -e $root/usr/sbin/depmod ]]; then chroot "$root" /usr/sbin/depmod "$release"; fi
 }
 
 # The ELF image inside Debian's compressed kernel, which QEMU starts by its PVH entry: unpacking it

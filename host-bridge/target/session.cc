@@ -167,7 +167,9 @@ bool Session::ArmAndCheckIdle() {
   for (Ring& ring : rings_) {
     if (ring.queue != nullptr) is_idle &= ring.queue->ArmAndCheckIdle();
   }
-  return is_idle;
+  // Rings were touched just now: if that found truncated memory, no event will ever say so.
+  CheckMemory();
+  return is_idle && !(is_ending_ && IsQuiet());
 }
 
 void Session::CountKick(std::uint32_t queue_index) {

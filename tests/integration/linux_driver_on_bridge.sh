@@ -11,7 +11,7 @@ half_sum() { dd if="$home/disk.img" bs=1M skip=$(($1 * 64)) count=64 status=none
 write_script() {
   cat <<SCRIPT
 set -euo pipefail
-modprobe virtio_blk
+insmod /lib/modules/*/kernel/drivers/block/virtio_blk.ko
 for try in \$(seq 100); do [[ -b /dev/vda ]] && break; sleep 0.1; done
 [[ \$(cat /sys/block/vda/size) == $((2 * half / 512)) ]] || { echo "wrong size"; exit 1; }
 [[ \$(cat /sys/block/vda/serial) == peer ]] || { echo "wrong serial"; exit 1; }

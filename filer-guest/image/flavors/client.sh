@@ -1,6 +1,6 @@
 # A client for tests: Debian's kernel with its NFS and CIFS clients, and the programs whose work on a
 # mounted filer the tests judge. Read by build-image.
-packages=(base-files libc6 busybox-static linux-image-amd64 kmod bash coreutils findutils diffutils
+packages=(base-files libc6 busybox-static linux-image-amd64 kmod netbase bash coreutils findutils diffutils
   tar gzip xz-utils sed grep gawk util-linux mount nfs-common cifs-utils git sqlite3 rsync attr procps)
 packages_with_dpdk=()
 

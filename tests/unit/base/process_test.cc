@@ -1,6 +1,7 @@
 #include "base/process.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -50,6 +51,18 @@ TEST(Process, TellsAReusedPidFromTheProcess) {
   EXPECT_TRUE(IsRunning(self));
   self.start_ticks += 1;
   EXPECT_FALSE(IsRunning(self));
+}
+
+TEST(Process, SeesThatAZombieHasEnded) {
+  EXPECT_FALSE(HasEnded(::getpid()));
+  const pid_t child = ::fork();
+  if (child == 0) ::_exit(0);
+  for (int attempt = 0; attempt < 500 && !HasEnded(child); ++attempt) {
+    std::this_thread::sleep_for(10ms);
+  }
+  EXPECT_TRUE(HasEnded(child));
+  ::waitpid(child, nullptr, 0);
+  EXPECT_TRUE(HasEnded(child));
 }
 
 TEST(Process, PassesEnvironmentAndWritesTheLog) {
