@@ -269,7 +269,10 @@ FileQueue::Step FileQueue::Advance(std::uint32_t index, int result) {
       return Step::kContinues;
     }
     case BackendOperation::kFlush:
-      return result == 0 ? Step::kDone : Fail(-result);
+      if (result == -EINTR || result == -EAGAIN) return Fail(-result);
+      if (result != 0) file_.has_flush_failed.store(true, std::memory_order_relaxed);
+      if (!file_.has_flush_failed.load(std::memory_order_relaxed)) return Step::kDone;
+      return Fail(result == 0 ? EIO : -result);
     case BackendOperation::kDiscard:  // a hint: a file system without holes ignores it
       return result == 0 || result == -EOPNOTSUPP ? Step::kDone : Fail(-result);
     case BackendOperation::kWriteZeroes:

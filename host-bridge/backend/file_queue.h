@@ -26,6 +26,9 @@ struct VolumeFile {
   std::uint32_t length_align = 1;  // of each segment's length
   std::atomic<bool> has_logged_no_space = false;
   std::atomic<bool> has_logged_error = false;
+  // The kernel tells of lost writes once, and forgets them: a flush that succeeds after one that
+  // failed says nothing. So none does, until the process is started again.
+  std::atomic<bool> has_flush_failed = false;
 };
 
 class FileQueue final : public BackendQueue {

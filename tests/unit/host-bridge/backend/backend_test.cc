@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "host-bridge/backend/file_queue.h"
 
 namespace filer::bridge {
 namespace {
@@ -220,6 +221,27 @@ TEST(FileBackendNoSpace, WriteFailsAndTheRestGoesOn) {
   }
   ::umount2(folder.c_str(), MNT_DETACH);  // the rings let go of the file a little later
   std::filesystem::remove_all(folder);
+}
+
+// The kernel reports lost writes once. A later flush that finds nothing to complain about must not
+// pass for proof that they are on the disk.
+TEST(FileQueueFlush, OnceFailedNeverSucceedsAgain) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);  // cannot be synced
+  const UniqueFd reader(ends[0]), writer(ends[1]);
+  const UniqueFd good(::open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  ASSERT_TRUE(good.is_open());
+  const auto flush = [](VolumeFile& file) {
+    auto queue = FileQueue::Create(file, 4);
+    return queue.has_value() && Do(*queue.assume_value(), Range(BackendOperation::kFlush, 0, 0));
+  };
+  VolumeFile file;
+  file.fd = good.get();
+  EXPECT_TRUE(flush(file));
+  file.fd = writer.get();
+  EXPECT_FALSE(flush(file));
+  file.fd = good.get();
+  EXPECT_FALSE(flush(file));
 }
 
 TEST(MemoryBackend, KeepsData) {
