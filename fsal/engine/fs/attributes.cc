@@ -35,8 +35,9 @@ Result<void> CheckChange(const Caller& caller, const InodeRecord& record,
 
 void ApplyChange(const Volume& volume, const Caller& caller, const AttributeChange& change,
                  InodeRecord& record) {
-  const bool changes_owner = change.uid.has_value() || change.gid.has_value();
-  if (changes_owner && record.kind != NodeKind::kDirectory && caller.uid != 0) {
+  const bool drops_privileges =
+      change.uid.has_value() || change.gid.has_value() || change.size_bytes.has_value();
+  if (drops_privileges && record.kind != NodeKind::kDirectory && caller.uid != 0) {
     record.mode &= ~kSetUid;
     if ((record.mode & kGroupExecute) != 0) record.mode &= ~kSetGid;
   }
