@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -95,7 +96,24 @@ Result<FilerSide> StartGuestSide(const Home& home, const Installation& installat
   return side;
 }
 
+// smbd serves the mount as an ordinary user, who must be able to pass through every folder above
+// it.
+Result<void> CheckPassable(const std::string& folder) {
+  for (fs::path at = folder; at != at.parent_path(); at = at.parent_path()) {
+    struct stat status {};
+    if (::stat(at.c_str(), &status) == 0 && (status.st_mode & S_IXOTH) == 0) {
+      return Error(
+          Errc::kRefused,
+          at.string() +
+              ": other users cannot pass through this folder, so Samba could not serve from " +
+              folder + "; chmod o+x it, or choose another --home");
+    }
+  }
+  return Ok();
+}
+
 Result<FilerSide> StartHostSide(const Home& home, const Installation& installation) {
+  FILER_TRY(CheckPassable(home.Run()));
   Step step("starting the agent");
   std::error_code error;
   fs::create_directories(home.FilerFolder(), error);

@@ -36,7 +36,9 @@ Result<void> PrepareHome(const Home& home) {
     fs::create_directories(folder, error);
     if (error) return Error::System(error.value(), "create folder " + folder);
   }
-  if (::chmod(home.Run().c_str(), 0700) != 0) return Error::System(errno, "chmod " + home.Run());
+  // Nobody but root may look around in it, but Samba, which works as another user, must pass
+  // through to the mount (host mode).
+  if (::chmod(home.Run().c_str(), 0711) != 0) return Error::System(errno, "chmod " + home.Run());
   return Ok();
 }
 

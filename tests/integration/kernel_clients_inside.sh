@@ -1,5 +1,5 @@
 # Runs in the client guest, under bash. $nfs_port, $smb_port and $smb_password are set above.
-set -euo pipefail
+set -Eeuo pipefail
 export HOME=/run GIT_CONFIG_GLOBAL=/run/gitconfig GIT_TERMINAL_PROMPT=0 LC_ALL=C
 host=10.0.2.2
 mkdir -p /run/v3 /run/v42 /run/other /run/smb /run/source

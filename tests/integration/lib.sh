@@ -53,6 +53,7 @@ cleanup() {
 new_filer() {
   home=$(mktemp -d /tmp/nm.XXXXXX)
   trap cleanup EXIT
+  chmod 711 "$home"
   nfs_port=$(free_port)
   taken_ports+=" $nfs_port"
   smb_port=$(free_port)

@@ -6,8 +6,8 @@ packages_with_dpdk=()
 
 initrd_modules=(virtio_pci virtio_scsi sd_mod squashfs overlay)
 root_modules=(virtio_net virtio_console virtio_blk failover af_packet nfs nfsv2 nfsv3 nfsv4 cifs fscache
-  dns_resolver cmac hmac ccm gcm ctr ecb cbc des_generic md5 md4 sha512_generic sha256_generic
-  crc32c_generic aes_generic aesni_intel cts seqiv nls_utf8 ext4 loop)
+  dns_resolver cmac hmac ccm gcm ghash_generic ctr seqiv ecb cbc des_generic md5 md4 sha512_generic sha256_generic
+  crc32c_generic aes_generic aesni_intel cts nls_utf8 ext4 loop)
 
 remove=(usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/bug usr/share/lintian
   usr/share/python3 usr/share/bash-completion usr/share/zoneinfo usr/share/i18n
