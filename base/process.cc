@@ -64,6 +64,13 @@ Result<StatFields> ReadStat(pid_t pid) {
   ::_exit(127);
 }
 
+// Also one that is on its way out, and may hold files, memory and ports until it is gone.
+bool IsThere(const ProcessId& process) {
+  if (process.pid <= 0) return false;
+  const auto current = IdentifyProcess(process.pid);
+  return current.has_value() && current.value() == process;
+}
+
 std::vector<char*> Pointers(std::vector<std::string>& strings) {
   std::vector<char*> pointers;
   for (std::string& text : strings) pointers.push_back(text.data());
@@ -96,11 +103,7 @@ bool HasEnded(pid_t pid) {
          (fields.value().flags & kExitingFlag) != 0;
 }
 
-bool IsRunning(const ProcessId& process) {
-  if (process.pid <= 0) return false;
-  const auto current = IdentifyProcess(process.pid);
-  return current.has_value() && current.value() == process;
-}
+bool IsRunning(const ProcessId& process) { return IsThere(process) && !HasEnded(process.pid); }
 
 // Forks twice, so that the program's parent is init and no zombie of ours remains.
 Result<ProcessId> SpawnDetached(const SpawnOptions& options) {
@@ -201,14 +204,14 @@ Result<void> StopProcess(const ProcessId& process, std::chrono::milliseconds gra
   constexpr auto kStep = std::chrono::milliseconds(10);
   constexpr auto kKillGrace = std::chrono::seconds(5);
   for (const int signal : {SIGTERM, SIGKILL}) {
-    if (!IsRunning(process)) return Ok();
+    if (!IsThere(process)) return Ok();
     if (::kill(process.pid, signal) != 0 && errno != ESRCH) {
       return Error::System(errno, "kill " + std::to_string(process.pid));
     }
     const auto patience = signal == SIGTERM ? grace : std::chrono::milliseconds(kKillGrace);
     const auto deadline = std::chrono::steady_clock::now() + patience;
     while (std::chrono::steady_clock::now() < deadline) {
-      if (!IsRunning(process)) return Ok();
+      if (!IsThere(process)) return Ok();
       std::this_thread::sleep_for(kStep);
     }
   }

@@ -4,6 +4,7 @@
 #include <sys/un.h>
 
 #include <cstring>
+#include <thread>
 
 #include "base/file.h"
 #include "filer-guest/launcher/launcher.h"
@@ -11,6 +12,7 @@
 namespace filer::command {
 namespace {
 constexpr auto kAnswerTimeout = std::chrono::seconds(5);
+constexpr auto kDeathPatience = std::chrono::milliseconds(500);
 
 // The process that listens on a Unix socket; pid 0 when there is none.
 ProcessId ListenerOf(const std::string& socket_path) {
@@ -46,7 +48,13 @@ Liveness Look(const Home& home, const RunningState& state) {
   live.is_bridge_running = IsRunning(state.bridge);
   live.is_filer_running = IsRunning(state.filer);
   if (live.is_bridge_running) {
-    if (auto answer = CallBridge(home, "status")) live.bridge = std::move(answer).value();
+    auto answer = CallBridge(home, "status");
+    // It may have been killed just before, and be dying while we looked.
+    if (answer) live.bridge = std::move(answer).value();
+    if (!answer && answer.error() != Errc::kTimedOut) {
+      std::this_thread::sleep_for(kDeathPatience);
+      live.is_bridge_running = IsRunning(state.bridge);
+    }
   }
   if (live.is_filer_running) {
     auto answer = guest::CallAgent(home.AgentSocket(), "health", Json::object(), kAnswerTimeout);

@@ -102,9 +102,11 @@ int Run(int count, char** words) {
   AddUpAndDown(app, arguments);
   AddVolume(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
-  test->add_option("WHAT", arguments.test_what,
-                   "unit, sim, conformance, integration, fuzz, tidy or all")
-      ->check(CLI::IsMember({"unit", "sim", "conformance", "integration", "fuzz", "tidy", "all"}));
+  test->add_option(
+          "WHAT", arguments.test_what,
+          "unit, sim, conformance, integration, fuzz, tidy, sanitize, long, or all (but long)")
+      ->check(CLI::IsMember({"unit", "sim", "conformance", "integration", "fuzz", "tidy",
+                             "sanitize", "long", "all"}));
   test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });
   try {
     app.parse(count, words);

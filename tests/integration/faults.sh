@@ -28,7 +28,7 @@ strike() {
 }
 
 main() {
-  local mode=guest
+  local mode=guest pid
   [[ $victim == host ]] && mode=host
   new_filer </dev/null
   filer volume create main
@@ -36,7 +36,13 @@ main() {
   real_input 1500 30000000
   copy_until 500
   case $victim in
-    guest | host) strike filer ;;
+    guest) strike filer ;;
+    host)
+      # The file server itself; its agent too, or it would report the end and clean up.
+      pid=$(status_of '.services[] | select(.name == "ganesha") | .pid')
+      kill -KILL "$pid"
+      strike filer
+      ;;
     bridge) strike bridge ;;
   esac
   if [[ $victim != bridge ]]; then
