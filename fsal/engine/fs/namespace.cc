@@ -7,7 +7,7 @@
 namespace filer::engine {
 namespace {
 
-constexpr std::uint32_t kSetUid = 04000, kSetGid = 02000, kSticky = 01000;
+constexpr std::uint32_t kSetGid = 02000, kSticky = 01000;
 constexpr std::uint32_t kOrdinalMax = 0xfffffffe;
 constexpr int kLookupRetries = 16;
 constexpr std::size_t kEntriesPerScan = 128;
