@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kPollInterval{10};
 constexpr std::chrono::milliseconds kKillWait{5'000};
+constexpr std::chrono::milliseconds kFamilyWait{1'000};
 constexpr std::size_t kInputBytesMax = 4096;
 
 struct Launch {
@@ -184,7 +185,18 @@ bool Children::Stop(const std::string& name, std::chrono::milliseconds grace) {
   // Whatever is left of its session: smbd's per-client processes, or the whole of it.
   ::kill(-child->pid, SIGKILL);
   if (!is_clean) WaitForEnd(name, kKillWait);
+  WaitForFamily(child->pid);
   return is_clean;
+}
+
+void Children::WaitForFamily(pid_t group) {
+  // A killed process still holds its files for a moment. Bounded: where nobody reaps orphans, the
+  // group keeps its zombies.
+  const auto deadline = std::chrono::steady_clock::now() + kFamilyWait;
+  while (::kill(-group, 0) == 0 && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kPollInterval);
+    Reap();
+  }
 }
 
 Result<void> Children::Signal(const std::string& name, int signal) {

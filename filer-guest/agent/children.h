@@ -45,8 +45,8 @@ class Children {
   // Runs a short program to its end. Errors: kRefused with its last output when it fails,
   // kTimedOut.
   Result<void> Run(const ChildSpec& spec, std::chrono::milliseconds timeout);
-  // SIGTERM; after `grace` SIGKILL to its whole session. True if it ended without SIGKILL, or was
-  // not running.
+  // SIGTERM; after `grace` SIGKILL to its whole session, and a short wait for the death of that. True
+  // if it ended without SIGKILL, or was not running.
   bool Stop(const std::string& name, std::chrono::milliseconds grace);
   Result<void> Signal(const std::string& name, int signal);
   // The last lines of a child's log, at most `bytes_max`.
@@ -56,6 +56,7 @@ class Children {
 
  private:
   bool WaitForEnd(const std::string& name, std::chrono::milliseconds timeout);
+  void WaitForFamily(pid_t group);
 
   const bool outlives_agent_;
   Mutex mutex_;
