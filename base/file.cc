@@ -52,12 +52,15 @@ Result<void> WriteFileAtomically(const std::string& path, std::string_view conte
   if (!file.is_open()) return Error::System(errno, "create " + temporary);
   FILER_TRY(WriteAll(file.get(), content, temporary));
   if (::rename(temporary.c_str(), path.c_str()) != 0) return Error::System(errno, "rename " + path);
+  return SyncFolderOf(path);
+}
+
+Result<void> SyncFolderOf(const std::string& path) {
   const auto folder = std::filesystem::path(path).parent_path();
-  UniqueFd directory(
+  const UniqueFd directory(
       ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (directory.is_open() && ::fsync(directory.get()) != 0) {
-    return Error::System(errno, "fsync " + folder.string());
-  }
+  if (!directory.is_open()) return Error::System(errno, "open " + folder.string());
+  if (::fsync(directory.get()) != 0) return Error::System(errno, "fsync " + folder.string());
   return Ok();
 }
 

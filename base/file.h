@@ -40,4 +40,7 @@ Result<std::string> ReadWholeFile(const std::string& path, std::size_t limit_byt
 Result<void> WriteFileAtomically(const std::string& path, std::string_view content,
                                  int mode = 0644);
 
+// fsync of the folder that holds `path`: its name survives a power failure. Errors: kSystem. Blocking.
+Result<void> SyncFolderOf(const std::string& path);
+
 }  // namespace filer

@@ -10,6 +10,7 @@
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/read_until.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/streambuf.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
@@ -27,6 +28,7 @@ namespace {
 namespace asio = boost::asio;
 using Local = asio::local::stream_protocol;
 
+constexpr std::chrono::milliseconds kAcceptPause{100};
 constexpr int kParseError = -32700;
 constexpr int kInvalidRequest = -32600;
 constexpr int kMethodNotFound = -32601;
@@ -129,12 +131,21 @@ std::string RpcDispatch(const RpcMethods& methods, const std::string& line) noex
 
 struct RpcServer::State {
   State(std::string path_in, RpcMethods methods_in)
-      : path(std::move(path_in)), methods(std::move(methods_in)), acceptor(context) {}
+      : path(std::move(path_in)), methods(std::move(methods_in)), acceptor(context), pause(context) {}
 
   void AcceptNext() {
     acceptor.async_accept([this](boost::system::error_code error, Local::socket socket) {
-      if (!error) std::make_shared<Session>(std::move(socket), methods)->ReadNext();
-      if (error != asio::error::operation_aborted) AcceptNext();
+      if (error == asio::error::operation_aborted) return;
+      if (!error) {
+        std::make_shared<Session>(std::move(socket), methods)->ReadNext();
+        AcceptNext();
+        return;
+      }
+      // No descriptor is free: whoever waits stays in the backlog, so do not spin on it.
+      pause.expires_after(kAcceptPause);
+      pause.async_wait([this](boost::system::error_code stopped) {
+        if (!stopped) AcceptNext();
+      });
     });
   }
 
@@ -142,6 +153,7 @@ struct RpcServer::State {
   RpcMethods methods;
   asio::io_context context;
   Local::acceptor acceptor;
+  asio::steady_timer pause;
   std::thread thread;
 };
 
@@ -218,7 +230,8 @@ Result<Json> RpcClient::Call(const std::string& method, const Json& params,
     if (count < 0 && errno != EINTR) return Error::System(errno, "poll");
     if (count <= 0) continue;
     if (is_sending && (ready.revents & POLLOUT) != 0) {
-      const ssize_t done = ::write(socket_.get(), line.data() + sent, line.size() - sent);
+      const ssize_t done =
+          ::send(socket_.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
       if (done > 0) sent += static_cast<std::size_t>(done);
       if (done < 0 && errno != EAGAIN && errno != EINTR) {
         return Error(Errc::kDeviceGone, "connection closed");

@@ -18,7 +18,8 @@ struct UpOptions {
 int Up(const Home& home, const UpOptions& options);
 int Down(const Home& home);
 int Status(const Home& home, bool as_json);
-int Doctor(const Home& home, bool as_json);
+// `is_probing`: boots the guest's kernel under KVM instead of quoting an earlier verdict.
+int Doctor(const Home& home, bool is_probing, bool as_json);
 
 struct VolumeOptions {
   std::string config_path;

@@ -11,6 +11,8 @@
 #include "base/process.h"
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
+#include "configs/command/image.h"
+#include "filer-guest/launcher/launcher.h"
 
 namespace filer::command {
 namespace {
@@ -54,20 +56,38 @@ Finding Qemu() {
   return {"qemu", "ok", line};
 }
 
-Finding Kvm(const Installation& installation) {
+// The verdict of an earlier start, or with `is_fresh` of a boot under KVM now.
+Finding Kvm(const Installation& installation, bool is_fresh) {
   if (!fs::exists("/dev/kvm")) {
     return {"kvm", "better",
             "no /dev/kvm: guests run under emulation (TCG), slowly; enable virtualization in "
             "firmware or hypervisor"};
   }
-  const auto verdict = ReadWholeFile(installation.cache + "/accelerator.json");
-  if (!verdict)
+  guest::ProbeOptions probe;
+  probe.cache_dir = installation.cache;
+  if (is_fresh) {
+    const auto image = EnsureImage(installation);
+    if (!image) return {"kvm", "problem", "no guest image to try: " + image.error().message()};
+    probe.image_dir = image.value().path;
+    probe.ignore_remembered = true;
+    const auto verdict = guest::ProbeAccelerator(probe);
+    if (!verdict) return {"kvm", "problem", verdict.error().message()};
+    const bool is_kvm = verdict.value().accelerator == guest::Accelerator::kKvm;
+    return {"kvm", is_kvm ? "ok" : "better", verdict.value().reason};
+  }
+  const auto record = ReadWholeFile(installation.cache + "/accelerator.json");
+  const Json json = record ? Json::parse(record.value(), nullptr, false) : Json();
+  const auto text_of = [&json](const char* key) {
+    const auto found = json.find(key);
+    return found != json.end() && found->is_string() ? found->get<std::string>() : std::string();
+  };
+  if (!json.is_object()) {
     return {"kvm", "ok",
-            "/dev/kvm is there; the first `filer up` finds out whether it can boot a guest"};
-  const Json json = Json::parse(verdict.value(), nullptr, false);
-  const std::string text = json.is_discarded() ? "unreadable" : json.dump();
-  const bool is_kvm = text.find("\"kvm\"") != std::string::npos;
-  return {"kvm", is_kvm ? "ok" : "better", "verdict of an earlier start: " + text};
+            "/dev/kvm is there; `filer doctor --probe` or the first `filer up` finds out whether "
+            "it can boot a guest"};
+  }
+  return {"kvm", text_of("accelerator") == "kvm" ? "ok" : "better",
+          text_of("reason") + " (seen at an earlier start; `filer doctor --probe` tries again)"};
 }
 
 Finding HugePages() {
@@ -137,11 +157,11 @@ Finding Cores() {
 
 }  // namespace
 
-int Doctor(const Home& home, bool as_json) {
+int Doctor(const Home& home, bool is_probing, bool as_json) {
   const Installation installation = FindInstallation();
-  const std::vector<Finding> findings = {Qemu(),     Kvm(installation), Cores(),
-                                         Memory(),   HugePages(),       Fuse(),
-                                         Disk(home), Network(),         Iommu()};
+  const std::vector<Finding> findings = {
+      Qemu(), Kvm(installation, is_probing), Cores(),    Memory(), HugePages(),
+      Fuse(), Disk(home),                    Network(), Iommu()};
   bool has_problem = false;
   Json rows = Json::array();
   std::vector<std::vector<std::string>> table = {{"WHAT", "VERDICT", "DETAIL"}};

@@ -47,8 +47,13 @@ int Down(const Home& home) {
   if (IsRunning(state.filer)) {
     was_running = true;
     Step step(state.mode == "guest" ? "stopping the guest" : "stopping the file services");
-    if (auto stopped = StopFilerSide(home, state); !stopped) return Fail(stopped.error());
+    const auto stopped = StopFilerSide(home, state);
+    if (!stopped) return Fail(stopped.error());
     step.Done();
+    if (!stopped.value().empty()) {
+      fmt::print("  not a clean stop: {}; the next `filer up` recovers the volumes\n",
+                 stopped.value());
+    }
   }
   if (IsRunning(state.bridge)) {
     was_running = true;

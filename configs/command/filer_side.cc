@@ -181,15 +181,16 @@ void WaitForReconnect(const Home& home, const RunningState& state) {
   }
 }
 
-Result<void> StopFilerSide(const Home& home, const RunningState& state) {
-  if (!IsRunning(state.filer)) return Ok();
+Result<std::string> StopFilerSide(const Home& home, const RunningState& state) {
+  if (!IsRunning(state.filer)) return std::string();
   if (state.mode == "guest") {
     const auto running = guest::FindGuest(home.Run());
     if (running) {
-      FILER_TRY(guest::StopGuest(running.value(), kStopGrace));
-      return Ok();
+      const auto outcome = FILER_TRY(guest::StopGuest(running.value(), kStopGrace));
+      return outcome.note;
     }
-    return StopProcess(state.filer, kStopGrace);
+    FILER_TRY(StopProcess(state.filer, kStopGrace));
+    return std::string("its record was lost, so QEMU was ended");
   }
   // The agent stops Samba and Ganesha in order. If it does not answer, SIGTERM asks for the same.
   if (guest::CallAgent(home.AgentSocket(), "shutdown", Json::object(), kAgentTimeout)) {
@@ -198,7 +199,9 @@ Result<void> StopFilerSide(const Home& home, const RunningState& state) {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
-  return StopProcess(state.filer, kStopGrace);
+  if (!IsRunning(state.filer)) return std::string();
+  FILER_TRY(StopProcess(state.filer, kStopGrace));
+  return std::string("the agent did not stop by itself and was ended");
 }
 
 void AbandonFiler(const Home& home, const FilerSide& side) {

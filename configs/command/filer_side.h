@@ -39,8 +39,9 @@ Result<void> ConfigureFilerSide(const Home& home, const Installation& installati
 // to be back.
 void WaitForReconnect(const Home& home, const RunningState& state);
 
-// Ordered stop. Errors: kTimedOut, kSystem.
-Result<void> StopFilerSide(const Home& home, const RunningState& state);
+// Ordered stop. The value says why the stop was not clean; empty if it was. Errors: kTimedOut,
+// kSystem.
+Result<std::string> StopFilerSide(const Home& home, const RunningState& state);
 // Stop without ceremony, for a start that failed.
 void AbandonFiler(const Home& home, const FilerSide& side);
 

@@ -18,6 +18,7 @@ constexpr const char* kDefaultHome = "/var/lib/nearmetal";
 struct Arguments {
   Home home;
   bool as_json = false;
+  bool is_probing = false;
   UpOptions up;
   VolumeOptions volume;
   std::string test_what = "all";
@@ -42,8 +43,12 @@ void AddUpAndDown(CLI::App& app, Arguments& arguments) {
       [&] { arguments.chosen = [&] { return Status(arguments.home, arguments.as_json); }; });
   auto* doctor = app.add_subcommand("doctor", "examine the machine");
   doctor->add_flag("--json", arguments.as_json, "as JSON, schema filer.doctor/1");
-  doctor->callback(
-      [&] { arguments.chosen = [&] { return Doctor(arguments.home, arguments.as_json); }; });
+  doctor->add_flag("--probe", arguments.is_probing, "try KVM now instead of quoting an earlier start");
+  doctor->callback([&] {
+    arguments.chosen = [&] {
+      return Doctor(arguments.home, arguments.is_probing, arguments.as_json);
+    };
+  });
 }
 
 void AddVolume(CLI::App& app, Arguments& arguments) {

@@ -101,7 +101,7 @@ Result<void> CreateVolume(const configs::VolumeConfig& volume) {
                  fmt::format("volume {}: {}: {}; is the disk full? Nothing was left behind",
                              volume.name, volume.path, formatted.error().message()));
   }
-  return Ok();
+  return SyncFolderOf(volume.path);
 }
 
 Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume) {

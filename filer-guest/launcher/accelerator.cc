@@ -25,6 +25,8 @@ using std::chrono::milliseconds;
 
 constexpr const char* kSchema = "filer.accelerator/1";
 constexpr milliseconds kPoll{20};
+// A machine that was too busy to boot in time must not stay under emulation for good.
+constexpr std::chrono::hours kTcgVerdictAge{24};
 constexpr int kInitFactor = 3;  // from the first line to init, against the first line's deadline
 
 AcceleratorVerdict Tcg(const std::string& reason) { return {Accelerator::kTcg, reason, false}; }
@@ -44,6 +46,12 @@ std::string VerdictKey(const ProbeOptions& options, const std::string& qemu) {
 
 std::string VerdictFile(const std::string& cache_dir) { return cache_dir + "/accelerator.json"; }
 
+std::int64_t NowSeconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
 std::optional<AcceleratorVerdict> Remembered(const ProbeOptions& options, const std::string& key) {
   auto text = ReadWholeFile(VerdictFile(options.cache_dir));
   if (!text) return std::nullopt;
@@ -57,6 +65,11 @@ std::optional<AcceleratorVerdict> Remembered(const ProbeOptions& options, const 
   if (!name.is_string() || !reason.is_string()) return std::nullopt;
   const auto accelerator = ParseAccelerator(name.get<std::string>());
   if (!accelerator || accelerator.value() == Accelerator::kAuto) return std::nullopt;
+  if (accelerator.value() == Accelerator::kTcg) {
+    const Json time = record.value("time", Json());
+    const auto age = NowSeconds() - (time.is_number_integer() ? time.get<std::int64_t>() : 0);
+    if (age < 0 || age > std::chrono::seconds(kTcgVerdictAge).count()) return std::nullopt;
+  }
   return AcceleratorVerdict{accelerator.value(), reason.get<std::string>(), true};
 }
 
@@ -66,6 +79,7 @@ void Remember(const ProbeOptions& options, const std::string& key,
   fs::create_directories(options.cache_dir, error);
   const Json record{{"schema", kSchema},
                     {"key", key},
+                    {"time", NowSeconds()},
                     {"accelerator", AcceleratorName(verdict.accelerator)},
                     {"reason", verdict.reason}};
   if (auto written = WriteFileAtomically(VerdictFile(options.cache_dir), record.dump(2) + "\n");

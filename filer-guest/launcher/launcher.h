@@ -139,7 +139,7 @@ Result<Json> WaitUntilReady(const ReadinessOptions& options);
 
 // Which accelerator to use, and why in one line. With kAuto: boots the guest's own kernel under KVM
 // and waits a short time for its first line on the console; the verdict is remembered per host
-// kernel and QEMU in cache_dir/accelerator.json. Never an error for kAuto: the answer is then TCG.
+// kernel and QEMU in cache_dir/accelerator.json, TCG for a day only. Never an error for kAuto: the answer is then TCG.
 struct AcceleratorVerdict {
   Accelerator accelerator = Accelerator::kTcg;
   std::string reason;
