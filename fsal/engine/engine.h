@@ -294,10 +294,15 @@ class Engine {
   // Errors: kBadHandle (length, volume, MAC). Does not say that the node exists.
   virtual Result<DecodedHandle> DecodeHandle(std::span<const std::uint8_t> bytes) const = 0;
 
-  // --- told to whoever caches (Ganesha's MDCACHE): a door registers; every change made through another door is reported. `door` is
-  // the id that the door passes to the calls' thread via SetDoor. Called without locks, after the change, on the changing thread.
-  using ChangeListener = std::function<void(NodeId node, std::uint32_t by_door)>;
-  virtual void SetChangeListener(ChangeListener listener) = 0;
+  // --- told to whoever caches (Ganesha's MDCACHE, the kernel behind the FUSE mount): `door` (1 to kDoorsMax) hears of every change that
+  // was made through another one, on the changing thread, without locks, after the change and before the changing call returns. One
+  // listener a door; an empty one ends it, though a call that has begun may still run for a moment.
+  struct Change {
+    NodeId node;            // whose attributes, content or, if it is a directory, entries changed
+    std::string_view name;  // not empty: this entry of directory `node` came, went, or is another node now. Valid during the call
+  };
+  using ChangeListener = std::function<void(const Change& change)>;
+  virtual void SetChangeListener(std::uint32_t door, ChangeListener listener) = 0;
 
   virtual EngineCounters Counters() const = 0;
 };
@@ -307,5 +312,6 @@ void SetDoor(std::uint32_t door) noexcept;
 std::uint32_t CurrentDoor() noexcept;
 inline constexpr std::uint32_t kDoorNfs = 1;
 inline constexpr std::uint32_t kDoorPosix = 2;
+inline constexpr std::uint32_t kDoorsMax = 7;
 
 }  // namespace filer::engine

@@ -70,8 +70,8 @@ void RemoveUpcallExport(const Export& exported) noexcept {
 }
 
 void ListenForChanges(engine::Engine& engine) {
-  engine.SetChangeListener([](engine::NodeId node, std::uint32_t by_door) {
-    if (by_door != engine::kDoorNfs) Invalidate(ToKey(node));
+  engine.SetChangeListener(engine::kDoorNfs, [](const engine::Engine::Change& change) {
+    Invalidate(ToKey(change.node));
   });
 }
 

@@ -187,7 +187,7 @@ void EngineHost::Stop() noexcept {
   parts_->posix_door.reset();
   if (parts_->engine == nullptr) return;
   try {
-    parts_->engine->SetChangeListener(nullptr);
+    parts_->engine->SetChangeListener(engine::kDoorNfs, nullptr);
     engine_.store(nullptr, std::memory_order_release);
     const auto unmounted = parts_->engine->Unmount();
     if (unmounted.has_value()) {

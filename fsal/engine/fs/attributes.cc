@@ -100,7 +100,7 @@ Result<Attributes> AttributeOps::Set(const Caller& caller, NodeId id,
     lsn = FILER_TRY(volume_.Commit({}, {&staged}));
   }
   FILER_TRY(volume_.Sync(lsn));
-  volume_.NotifyChange({id});
+  volume_.NotifyChange({{id, {}}});
   return Get(id);
 }
 
@@ -133,7 +133,7 @@ Result<void> AttributeOps::SetXattr(const Caller& caller, NodeId id, std::string
     lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
   }
   FILER_TRY(volume_.Sync(lsn));
-  volume_.NotifyChange({id});
+  volume_.NotifyChange({{id, {}}});
   return Ok();
 }
 
@@ -154,7 +154,7 @@ Result<void> AttributeOps::RemoveXattr(const Caller& caller, NodeId id, std::str
     lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
   }
   FILER_TRY(volume_.Sync(lsn));
-  volume_.NotifyChange({id});
+  volume_.NotifyChange({{id, {}}});
   return Ok();
 }
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "base/units.h"
 #include "fsal/engine/check/check.h"
@@ -158,9 +159,13 @@ class EngineImpl final : public Engine {
   Result<DecodedHandle> DecodeHandle(std::span<const std::uint8_t> bytes) const override {
     return handles_.Decode(bytes);
   }
-  void SetChangeListener(ChangeListener listener) override {
+  void SetChangeListener(std::uint32_t door, ChangeListener listener) override {
+    FILER_ASSERT(door >= 1 && door <= kDoorsMax);
     const std::lock_guard lock(volume_.listener_mutex);
-    volume_.listener = std::make_shared<const ChangeListener>(std::move(listener));
+    auto& entered = volume_.listeners[door];
+    if (entered != nullptr) volume_.listener_count.fetch_sub(1, std::memory_order_release);
+    entered = listener ? std::make_shared<const ChangeListener>(std::move(listener)) : nullptr;
+    if (entered != nullptr) volume_.listener_count.fetch_add(1, std::memory_order_release);
   }
   EngineCounters Counters() const override;
 

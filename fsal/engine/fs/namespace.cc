@@ -265,7 +265,7 @@ Result<Created> Namespace::Create(const Caller& caller, NodeId directory, std::s
   lock.unlock();
   volume_.counters.inodes.fetch_add(1, std::memory_order_relaxed);
   FILER_TRY(volume_.Sync(lsn));
-  volume_.NotifyChange({created.directory.id});
+  volume_.NotifyChange({{created.directory.id, name}});
   return created;
 }
 
@@ -297,7 +297,7 @@ Result<Attributes> Namespace::Link(const Caller& caller, NodeId node, NodeId dir
     after = volume_.AttributesOf(*child);
   }
   FILER_TRY(volume_.Sync(lsn));
-  volume_.NotifyChange({directory, node});
+  volume_.NotifyChange({{directory, name}, {node, {}}});
   return after;
 }
 
@@ -346,7 +346,7 @@ Result<Removed> Namespace::Remove(const Caller& caller, NodeId directory, std::s
     }
     const Lsn reclaimed = data_.ReclaimIfDead(child);
     FILER_TRY(volume_.Sync(std::max(lsn, reclaimed)));
-    volume_.NotifyChange({directory, removed.node});
+    volume_.NotifyChange({{directory, name}, {removed.node, {}}});
     return removed;
   }
   return Errc::kNotFound;

@@ -199,8 +199,11 @@ Result<void> Namespace::Rename(const Caller& caller, NodeId from_directory,
     if (moving.owns_lock()) moving.unlock();
     if (plan.target_died) lsn = std::max(lsn, data_.ReclaimIfDead(plan.target));
     FILER_TRY(volume_.Sync(lsn));
-    volume_.NotifyChange({from_directory, to_directory, volume_.IdOf(*plan.source),
-                          plan.target == nullptr ? NodeId{} : volume_.IdOf(*plan.target)});
+    const NodeId replaced = plan.target == nullptr ? NodeId{} : volume_.IdOf(*plan.target);
+    volume_.NotifyChange({{from_directory, from_name},
+                          {to_directory, to_name},
+                          {volume_.IdOf(*plan.source), {}},
+                          {replaced, {}}});
     return Ok();
   }
   return Errc::kBusy;

@@ -251,7 +251,7 @@ Result<void> FileData::Deallocate(NodeId id, std::uint64_t offset_bytes,
         WriteBackLocked(node, offset_bytes / kBlockBytes, RoundUp(end, kBlockBytes) / kBlockBytes));
   }
   FILER_TRY(volume_.Sync(volume_.store->LastLsn()));
-  volume_.NotifyChange({id});
+  volume_.NotifyChange({{id, {}}});
   return Ok();
 }
 
@@ -311,7 +311,7 @@ Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint
     FILER_TRY(volume_.Commit({}, {&staged}));
   }
   FILER_TRY(volume_.Sync(volume_.store->LastLsn()));
-  volume_.NotifyChange({id});
+  volume_.NotifyChange({{id, {}}});
   return Ok();
 }
 

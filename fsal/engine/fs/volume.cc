@@ -168,15 +168,18 @@ Result<void> Volume::ReserveBlocks(std::uint64_t count, bool is_privileged) {
   return allocator.Reserve(count, is_privileged);
 }
 
-void Volume::NotifyChange(std::initializer_list<NodeId> changed) const {
-  std::shared_ptr<const Engine::ChangeListener> listen;
+void Volume::NotifyChange(std::initializer_list<Engine::Change> changes) const {
+  if (listener_count.load(std::memory_order_acquire) == 0) return;
+  decltype(listeners) called;
   {
     const std::lock_guard lock(listener_mutex);
-    listen = listener;
+    called = listeners;
   }
-  if (listen == nullptr || !*listen) return;
-  for (const NodeId id : changed) {
-    if (id.inode != 0) (*listen)(id, current_door);
+  for (std::uint32_t door = 0; door < called.size(); ++door) {
+    if (called[door] == nullptr || door == current_door) continue;
+    for (const Engine::Change& change : changes) {
+      if (change.node.inode != 0) (*called[door])(change);
+    }
   }
 }
 

@@ -66,7 +66,7 @@ class Volume {
   // Reserves blocks, waiting for pending frees to become durable if that helps.
   Result<void> ReserveBlocks(std::uint64_t count, bool is_privileged);
 
-  void NotifyChange(std::initializer_list<NodeId> nodes) const;
+  void NotifyChange(std::initializer_list<Engine::Change> changes) const;
   // Puts the node on the list of those with unsaved data or attributes. node.mutex held.
   void MarkDirty(const NodePtr& node);
   std::vector<NodePtr> DirtyNodes() const;
@@ -98,7 +98,8 @@ class Volume {
   std::atomic<bool> has_background_work{false};
 
   mutable std::mutex listener_mutex;
-  std::shared_ptr<const Engine::ChangeListener> listener;
+  std::array<std::shared_ptr<const Engine::ChangeListener>, kDoorsMax + 1> listeners;
+  std::atomic<std::uint32_t> listener_count{0};
 
  private:
   std::atomic<std::uint64_t> verifier_salt_{0};

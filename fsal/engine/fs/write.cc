@@ -232,7 +232,7 @@ Result<WriteResult> FileData::Write(NodeId id, std::uint64_t offset_bytes,
   }
   volume_.counters.writes.fetch_add(1, std::memory_order_relaxed);
   volume_.counters.write_bytes.fetch_add(length, std::memory_order_relaxed);
-  if (length > 0) volume_.NotifyChange({id});
+  if (length > 0) volume_.NotifyChange({{id, {}}});
   return result;
 }
 

@@ -304,16 +304,33 @@ TEST(BigDirectory, EveryOperationStaysQuick) {
   fs.CheckIsSound();
 }
 
-TEST_F(Names, ListenerHearsTheDoor) {
-  std::vector<std::pair<std::uint64_t, std::uint32_t>> heard;
-  fs()->SetChangeListener(
-      [&](NodeId node, std::uint32_t door) { heard.emplace_back(node.inode, door); });
+TEST_F(Names, ADoorHearsWhatOthersChange) {
+  std::vector<std::string> heard;
+  const auto listen = [&](const std::string& who) {
+    return [&heard, who](const Engine::Change& change) {
+      heard.push_back(who + " " + std::to_string(change.node.inode) + "/" +
+                      std::string(change.name));
+    };
+  };
+  fs()->SetChangeListener(kDoorNfs, listen("nfs"));
+  fs()->SetChangeListener(kDoorPosix, listen("posix"));
+  const std::string root = std::to_string(kRootInode) + "/";
   SetDoor(kDoorPosix);
   const NodeId file = fs().Create(fs().root(), "f");
   fs().Write(file, 0, "x");
+  const std::string id = std::to_string(file.inode) + "/";
+  EXPECT_EQ(heard, (std::vector<std::string>{"nfs " + root + "f", "nfs " + id}));
+  heard.clear();
+  SetDoor(kDoorNfs);
+  ASSERT_TRUE(
+      fs()->Rename(kRootCaller, fs().root(), "f", fs().root(), "g", kRenameReplace).has_value());
+  EXPECT_EQ(heard, (std::vector<std::string>{"posix " + root + "f", "posix " + root + "g",
+                                             "posix " + id}));
+  heard.clear();
+  fs()->SetChangeListener(kDoorPosix, nullptr);
   SetDoor(0);
-  EXPECT_EQ(heard, (std::vector<std::pair<std::uint64_t, std::uint32_t>>{
-                       {kRootInode, kDoorPosix}, {file.inode, kDoorPosix}}));
+  ASSERT_TRUE(fs()->Remove(kRootCaller, fs().root(), "g", RemoveKind::kAny).has_value());
+  EXPECT_EQ(heard, (std::vector<std::string>{"nfs " + root + "g", "nfs " + id}));
 }
 
 TEST_F(Names, HandlesAreBoundToVolumeAndKey) {
