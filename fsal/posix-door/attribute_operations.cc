@@ -9,15 +9,17 @@
 namespace filer::posix_door {
 namespace {
 
-void ReplyAttributes(fuse_req_t request, const Result<engine::Attributes>& attributes) {
+void ReplyAttributes(fuse_req_t request, DoorState& state, std::uint64_t begin, fuse_ino_t inode,
+                     const Result<engine::Attributes>& attributes) {
   if (!attributes.has_value()) return ReplyError(request, attributes.error());
   const struct stat status = ToStat(attributes.value());
-  fuse_reply_attr(request, &status, 0);
+  fuse_reply_attr(request, &status, state.kernel.AttributeLifetime(begin, inode));
 }
 
 void GetAttributes(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) noexcept {
   Answer(request, [&](DoorState& state) {
-    ReplyAttributes(request, state.engine.GetAttributes(state.Node(inode)));
+    const std::uint64_t begin = state.kernel.Begin();
+    ReplyAttributes(request, state, begin, inode, state.engine.GetAttributes(state.Node(inode)));
   });
 }
 
@@ -45,8 +47,10 @@ engine::AttributeChange ToChange(const struct stat& wanted, int to_set) {
 void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int to_set,
                    fuse_file_info*) noexcept {
   Answer(request, [&](DoorState& state) {
-    ReplyAttributes(request, state.engine.SetAttributes(CallerOf(request), state.Node(inode),
-                                                        ToChange(*wanted, to_set)));
+    const std::uint64_t begin = state.kernel.Begin();
+    ReplyAttributes(request, state, begin, inode,
+                    state.engine.SetAttributes(CallerOf(request), state.Node(inode),
+                                               ToChange(*wanted, to_set)));
   });
 }
 

@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cctype>
 #include <cerrno>
+#include <memory>
+#include <shared_mutex>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -88,6 +90,12 @@ struct PosixDoor::State {
   std::thread loop;
   std::atomic<bool> has_ended{false};  // seq_cst: rare
   std::atomic<bool> is_closing{false};
+  // A call of the listener may outlive this object.
+  struct Listening {
+    std::shared_mutex mutex;
+    bool is_open = true;
+  };
+  const std::shared_ptr<Listening> listening = std::make_shared<Listening>();
 
   void Run() {
     fuse_loop_config* config = fuse_loop_cfg_create();
@@ -101,6 +109,24 @@ struct PosixDoor::State {
     FILER_LOG_WARN("posix door {}: ended by the kernel (unmounted?), result {}", mount_point,
                    result);
     if (options.on_end) options.on_end();
+  }
+
+  void ListenForChanges() {
+    door.kernel.Start(session.get());
+    door.engine.SetChangeListener(
+        engine::kDoorPosix, [alive = listening, this](const engine::Engine::Change& change) {
+          const std::shared_lock lock(alive->mutex);
+          if (!alive->is_open || change.node.fileset != door.root.fileset) return;
+          door.kernel.OnChange(door.Inode(change.node), change.name);
+        });
+  }
+  void StopListening() {
+    door.engine.SetChangeListener(engine::kDoorPosix, nullptr);
+    {
+      const std::unique_lock lock(listening->mutex);
+      listening->is_open = false;
+    }
+    door.kernel.Stop();
   }
 
   // Lets programs finish. True once the kernel has let go of the mount.
@@ -147,11 +173,13 @@ Result<std::unique_ptr<PosixDoor>> PosixDoor::Mount(engine::Engine& engine,
                              mount_point));
   }
   state->loop = std::thread([raw = state.get()] { raw->Run(); });
+  state->ListenForChanges();
   return std::unique_ptr<PosixDoor>(new PosixDoor(std::move(state)));
 }
 
 PosixDoor::~PosixDoor() {
   state_->is_closing = true;
+  state_->StopListening();
   // Programs that wait for locks keep their files open.
   state_->door.waiters.Stop();
   std::thread last_request;

@@ -35,6 +35,7 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode
     engine::CreateOptions options;
     options.kind = engine::NodeKind::kFile;
     options.attributes.mode = mode & 07777;
+    const std::uint64_t begin = state.kernel.Begin();
     const auto created = state.engine.Create(CallerOf(request), state.Node(parent), name, options);
     if (!created.has_value()) {
       // Somebody else was faster. The file's permissions are still unchecked: ESTALE makes the
@@ -47,7 +48,7 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode
     const auto held = state.engine.Hold(attributes.id);
     if (!held.has_value()) return ReplyError(request, held.error());
     SetOpenFlags(state, info);
-    const fuse_entry_param entry = ToEntry(state, attributes);
+    const fuse_entry_param entry = ToEntry(state, begin, parent, name, attributes);
     if (fuse_reply_create(request, &entry, info) == -ENOENT) state.engine.Release(attributes.id);
   });
 }

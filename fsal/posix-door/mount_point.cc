@@ -5,6 +5,7 @@
 #include <spawn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -122,8 +123,9 @@ Result<void> UnmountPath(const std::string& path, bool is_lazy) {
 Result<void> PrepareMountPoint(const std::string& path) {
   const std::string real_path = FILER_TRY(RealMountPoint(path));
   for (int i = 0; i < kStaleMountsMax && FILER_TRY(IsOurMountPresent(real_path)); ++i) {
-    struct stat status = {};
-    if (stat(real_path.c_str(), &status) == 0 || errno != ENOTCONN) {
+    // The kernel answers stat for a moment after the process's death (kernel_cache.h), statvfs never.
+    struct statvfs status = {};
+    if (statvfs(real_path.c_str(), &status) == 0 || errno != ENOTCONN) {
       return Error(Errc::kBusy,
                    fmt::format("a filer is mounted on {} already; end it first or choose "
                                "another folder",

@@ -10,16 +10,27 @@
 namespace filer::posix_door {
 namespace {
 
-void ReplyEntry(fuse_req_t request, const DoorState& state,
-                const Result<engine::Attributes>& found) {
+void ReplyEntry(fuse_req_t request, DoorState& state, std::uint64_t begin, fuse_ino_t parent,
+                const char* name, const Result<engine::Attributes>& found) {
   if (!found.has_value()) return ReplyError(request, found.error());
-  const fuse_entry_param entry = ToEntry(state, found.value());
+  const fuse_entry_param entry = ToEntry(state, begin, parent, name, found.value());
   fuse_reply_entry(request, &entry);
 }
 
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
   Answer(request, [&](DoorState& state) {
-    ReplyEntry(request, state, state.engine.Lookup(state.Node(parent), name));
+    const std::uint64_t begin = state.kernel.Begin();
+    const auto found = state.engine.Lookup(state.Node(parent), name);
+    if (!found.has_value() && found.error() == Errc::kNotFound) {
+      // Inode 0: that there is none may be remembered, too.
+      fuse_entry_param none = {};
+      none.entry_timeout = state.kernel.NameLifetime(begin, parent, name);
+      if (none.entry_timeout > 0) {
+        fuse_reply_entry(request, &none);
+        return;
+      }
+    }
+    ReplyEntry(request, state, begin, parent, name, found);
   });
 }
 
@@ -49,7 +60,8 @@ void Mknod(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode,
     options.attributes.mode = mode & 07777;
     options.device_major = major(device);
     options.device_minor = minor(device);
-    ReplyEntry(request, state, Make(request, state, parent, name, options));
+    const std::uint64_t begin = state.kernel.Begin();
+    ReplyEntry(request, state, begin, parent, name, Make(request, state, parent, name, options));
   });
 }
 
@@ -58,7 +70,8 @@ void Mkdir(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode)
     engine::CreateOptions options;
     options.kind = engine::NodeKind::kDirectory;
     options.attributes.mode = mode & 07777;
-    ReplyEntry(request, state, Make(request, state, parent, name, options));
+    const std::uint64_t begin = state.kernel.Begin();
+    ReplyEntry(request, state, begin, parent, name, Make(request, state, parent, name, options));
   });
 }
 
@@ -68,13 +81,15 @@ void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent, const ch
     options.kind = engine::NodeKind::kSymlink;
     options.attributes.mode = 0777;
     options.symlink_target = target;
-    ReplyEntry(request, state, Make(request, state, parent, name, options));
+    const std::uint64_t begin = state.kernel.Begin();
+    ReplyEntry(request, state, begin, parent, name, Make(request, state, parent, name, options));
   });
 }
 
 void Link(fuse_req_t request, fuse_ino_t inode, fuse_ino_t parent, const char* name) noexcept {
   Answer(request, [&](DoorState& state) {
-    ReplyEntry(request, state,
+    const std::uint64_t begin = state.kernel.Begin();
+    ReplyEntry(request, state, begin, parent, name,
                state.engine.Link(CallerOf(request), state.Node(inode), state.Node(parent), name));
   });
 }
@@ -123,13 +138,17 @@ void ReadLink(fuse_req_t request, fuse_ino_t inode) noexcept {
 
 }  // namespace
 
-fuse_entry_param ToEntry(const DoorState& state, const engine::Attributes& attributes) {
+fuse_entry_param ToEntry(DoorState& state, std::uint64_t begin, fuse_ino_t parent, const char* name,
+                         const engine::Attributes& attributes) {
   fuse_entry_param entry = {};
   entry.ino = state.Inode(attributes.id);
   entry.generation = attributes.generation;
   entry.attr = ToStat(attributes);
-  entry.attr_timeout = 0;
-  entry.entry_timeout = 0;
+  entry.attr_timeout = state.kernel.AttributeLifetime(begin, entry.ino);
+  // A file's name may be renamed over at any moment, and the open of a node that has gone costs the
+  // program one of its two attempts (operations.h). Directories stay, and are most of every path.
+  const bool is_directory = attributes.kind == engine::NodeKind::kDirectory;
+  entry.entry_timeout = is_directory ? state.kernel.NameLifetime(begin, parent, name) : 0;
   return entry;
 }
 

@@ -1,7 +1,8 @@
 // operations.h: the FUSE requests, each answered by one call of the engine on libfuse's thread.
 //
-// Nothing is cached by the kernel: names and attributes live for 0 seconds and file data goes past
-// the page cache (direct I/O), because NFS clients change the same files through the same engine.
+// NFS clients change the same files through the same engine. So the kernel keeps names and
+// attributes for a moment only and is told of changes (kernel_cache.h), and file data goes past the
+// page cache (direct I/O).
 // Access by mode bits is checked by the kernel (mount option default_permissions) with the
 // attributes it just asked for, so the engine is called as a trusted caller. An open file or
 // directory is held in the engine (Hold) until its release, so it outlives its last name; a lookup
@@ -24,6 +25,7 @@
 #include "fsal/engine/engine.h"
 #include "fsal/posix-door/convert.h"
 #include "fsal/posix-door/fuse_api.h"
+#include "fsal/posix-door/kernel_cache.h"
 #include "fsal/posix-door/lock_waiters.h"
 
 namespace filer::posix_door {
@@ -40,6 +42,7 @@ struct DoorState {
   const engine::NodeId root;
   const bool uses_page_cache;
   LockWaiters waiters;
+  KernelCache kernel;
 
   // Appends (O_APPEND) take the end of the file from the engine; one at a time per stripe.
   static constexpr std::size_t kAppendStripes = 64;
@@ -93,7 +96,10 @@ void Answer(fuse_req_t request, Body&& body) noexcept {
   }
 }
 
-fuse_entry_param ToEntry(const DoorState& state, const engine::Attributes& attributes);
+// What the kernel learns of entry `name` of `parent`. `begin`: kernel.Begin(), before the engine was
+// asked.
+fuse_entry_param ToEntry(DoorState& state, std::uint64_t begin, fuse_ino_t parent, const char* name,
+                         const engine::Attributes& attributes);
 
 // Each part enters its callbacks.
 void AddNameOperations(fuse_lowlevel_ops& operations);

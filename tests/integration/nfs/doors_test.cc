@@ -8,6 +8,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 #include "base/file.h"
 #include "tests/integration/nfs/client.h"
@@ -92,8 +94,61 @@ TEST_P(Doors, ChangesByNfsShowInPosixAtOnce) {
   EXPECT_FALSE(std::filesystem::exists(door_ + "/f"));
 }
 
-TEST_P(Doors, LocksAreOneTable) {
-  if (GetParam() == 3) GTEST_SKIP() << "NFSv3 has no locks here";
+// The kernel has just been asked for each name and its attributes, so it remembers them.
+TEST_P(Doors, WhatTheKernelRemembersIsOutdatedByNfs) {
+  namespace fs = std::filesystem;
+  ASSERT_EQ(nfs_mkdir(**client_, "/d"), 0);
+  for (int round = 0; round < 100; ++round) {
+    SCOPED_TRACE(round);
+    EXPECT_FALSE(fs::exists(door_ + "/d/a"));
+    ASSERT_EQ(client_->WriteFile("/d/a", std::string(static_cast<std::size_t>(round), 'x')), 0);
+    ASSERT_TRUE(fs::exists(door_ + "/d/a"));
+    EXPECT_EQ(fs::file_size(door_ + "/d/a"), static_cast<std::size_t>(round));
+    ASSERT_EQ(nfs_chmod(**client_, "/d/a", 0600 + round % 64), 0);
+    EXPECT_EQ(static_cast<int>(fs::status(door_ + "/d/a").permissions()), 0600 + round % 64);
+    EXPECT_FALSE(fs::exists(door_ + "/d/b"));
+    ASSERT_EQ(nfs_rename(**client_, "/d/a", "/d/b"), 0);
+    EXPECT_FALSE(fs::exists(door_ + "/d/a"));
+    EXPECT_TRUE(fs::exists(door_ + "/d/b"));
+    ASSERT_EQ(nfs_rename(**client_, "/d", "/e"), 0);
+    EXPECT_FALSE(fs::exists(door_ + "/d/b"));
+    EXPECT_TRUE(fs::exists(door_ + "/e/b"));
+    ASSERT_EQ(nfs_rename(**client_, "/e", "/d"), 0);
+    ASSERT_EQ(nfs_unlink(**client_, "/d/b"), 0);
+    EXPECT_FALSE(fs::exists(door_ + "/d/b"));
+  }
+}
+
+// Programs change one folder through the kernel, which holds its lock meanwhile, and NFS clients
+// change the same one, which has to be told to the kernel: nobody may wait for good.
+TEST_P(Doors, ChangesOfOneFolderFromBothSidesGoOn) {
+  ASSERT_EQ(nfs_mkdir(**client_, "/d"), 0);
+  constexpr int kRounds = 100;
+  std::vector<std::thread> programs;
+  for (int number = 0; number < 4; ++number) {
+    programs.emplace_back([this, number] {
+      for (int i = 0; i < kRounds; ++i) {
+        const std::string name = door_ + "/d/p" + std::to_string(number);
+        std::ofstream(name) << i;
+        EXPECT_EQ(::rename(name.c_str(), (name + "x").c_str()), 0);
+        EXPECT_EQ(::unlink((name + "x").c_str()), 0);
+        static_cast<void>(std::filesystem::exists(door_ + "/d/n"));
+      }
+    });
+  }
+  for (int i = 0; i < kRounds; ++i) {
+    EXPECT_EQ(client_->WriteFile("/d/n", "x"), 0) << client_->error();
+    EXPECT_EQ(nfs_rename(**client_, "/d/n", "/d/m"), 0) << client_->error();
+    EXPECT_EQ(nfs_unlink(**client_, "/d/m"), 0) << client_->error();
+  }
+  for (std::thread& program : programs) program.join();
+  EXPECT_TRUE(client_->List("/d").assume_value().empty());
+}
+
+// NFSv3 has no locks here.
+class Doors4 : public Doors {};
+
+TEST_P(Doors4, LocksAreOneTable) {
   ASSERT_EQ(client_->WriteFile("/f", "0123456789"), 0);
   nfsfh* file = nullptr;
   ASSERT_EQ(nfs_open(**client_, "/f", O_RDWR, &file), 0) << client_->error();
@@ -115,6 +170,7 @@ TEST_P(Doors, LocksAreOneTable) {
 INSTANTIATE_TEST_SUITE_P(Versions, Doors, testing::Values(3, 4), [](const auto& information) {
   return "V" + std::to_string(information.param);
 });
+INSTANTIATE_TEST_SUITE_P(Versions, Doors4, testing::Values(4), [](const auto&) { return "V4"; });
 
 }  // namespace
 }  // namespace filer::test

@@ -6,6 +6,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -82,8 +84,11 @@ class MountedVolume : public testing::Test {
     pid_ = Spawn(more);
     ASSERT_GT(pid_, 0);
     for (int i = 0; i < 600; ++i) {
+      // Not of the mount that a killed one left: statvfs is not answered from the kernel's memory.
+      struct statvfs space = {};
       struct stat root = {};
-      if (IsMounted() && stat(Mount().c_str(), &root) == 0 && root.st_ino == engine::kRootInode) {
+      if (IsMounted() && statvfs(Mount().c_str(), &space) == 0 &&
+          stat(Mount().c_str(), &root) == 0 && root.st_ino == engine::kRootInode) {
         return;
       }
       int status = 0;
