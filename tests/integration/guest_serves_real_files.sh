@@ -26,7 +26,7 @@ read_over_smb() {
   password=$(cat "$home/smb.password")
   mkdir "$home/smb"
   (cd "$home/smb" && smbclient "//127.0.0.1/share" -p "$smb_port" -U "filer%$password" -m SMB3 \
-    -c 'tarmode full; tar cq all.tar real large' >"$home/smbclient.out" 2>&1) ||
+    -c 'tar c all.tar real large' >"$home/smbclient.out" 2>&1) ||
     fail "smbclient: $(tail -n 3 "$home/smbclient.out")"
   tar -C "$home/smb" -xf "$home/smb/all.tar"
   rm "$home/smb/all.tar"

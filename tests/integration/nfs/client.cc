@@ -1,8 +1,10 @@
 #include "tests/integration/nfs/client.h"
 
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 
 namespace filer::test {
@@ -10,6 +12,12 @@ namespace filer::test {
 namespace {
 
 constexpr int kTimeoutMs = 120'000;  // a loaded machine
+
+// libnfs names all contexts of a process alike: to NFSv4 the second is the first, started again.
+std::string NameOfItsOwn() {
+  static std::atomic<int> count = 0;
+  return "client-" + std::to_string(::getpid()) + "-" + std::to_string(++count);
+}
 
 }  // namespace
 
@@ -26,7 +34,8 @@ Result<std::unique_ptr<Client>> Client::Mount(const std::string& url,
   nfs_set_timeout(context, kTimeoutMs);
   nfs_set_autoreconnect(context, 0);
   nfs_set_dircache(context, 0);
-  if (!options.name.empty()) nfs4_set_client_name(context, options.name.c_str());
+  const std::string name = options.name.empty() ? NameOfItsOwn() : options.name;
+  nfs4_set_client_name(context, name.c_str());
   const int result = nfs_mount(context, parsed->server, parsed->path);
   nfs_destroy_url(parsed);
   if (result != 0) return Error(Errc::kNotRunning, url + ": " + client->error());

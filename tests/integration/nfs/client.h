@@ -16,7 +16,7 @@ namespace filer::test {
 struct ClientOptions {
   int uid = 0;
   int gid = 0;
-  std::string name;  // NFSv4 client name; empty: libnfs's own
+  std::string name;  // NFSv4 client name; empty: one of its own
 };
 
 class Client {

@@ -148,30 +148,35 @@ TEST_P(Nfs, MakesSpecialFiles) {
 }
 
 TEST_P(Nfs, WritingTakesPrivilegesAway) {
-  // To NFSv4 two clients of libnfs in one process are one that was started again.
-  if (GetParam() == 4) GTEST_SKIP();
   const auto owner = Mount();
   const auto other = Mount();
+  // Over NFSv4 libnfs 5.0.2 asks whether it may write into the folder before it opens a file of it.
+  ASSERT_EQ(nfs_mkdir(**owner, "/folder"), 0);
+  ASSERT_EQ(nfs_chmod(**owner, "/folder", 0777), 0);
+  const char* path = "/folder/f";
   nfs_set_uid(**other, 1000);
   nfs_set_gid(**other, 1000);
   const auto modes_after = [&](mode_t mode, const auto& change) {
-    EXPECT_EQ(owner->WriteFile("/f", "0123456789"), 0);
-    EXPECT_EQ(nfs_chmod(**owner, "/f", static_cast<int>(mode)), 0) << owner->error();
+    EXPECT_EQ(owner->WriteFile(path, "0123456789"), 0);
+    EXPECT_EQ(nfs_chmod(**owner, path, static_cast<int>(mode)), 0) << owner->error();
     change();
-    const auto left = owner->Stat("/f").nfs_mode & 07777;
-    EXPECT_EQ(nfs_unlink(**owner, "/f"), 0);
+    const auto left = owner->Stat(path).nfs_mode & 07777;
+    EXPECT_EQ(nfs_unlink(**owner, path), 0);
     return left;
   };
   const auto write = [&](const auto& client) {
     nfsfh* file = nullptr;
-    ASSERT_EQ(nfs_open(**client, "/f", O_WRONLY, &file), 0) << client->error();
+    ASSERT_EQ(nfs_open(**client, path, O_WRONLY, &file), 0) << client->error();
     EXPECT_EQ(nfs_pwrite(**client, file, 0, 1, "x"), 1) << client->error();
     EXPECT_EQ(nfs_close(**client, file), 0);
   };
   EXPECT_EQ(modes_after(06777, [&] { write(owner); }), 06777U);
   EXPECT_EQ(modes_after(06777, [&] { write(other); }), 0777U);
   EXPECT_EQ(modes_after(06767, [&] { write(other); }), 02767U);  // no setgid, a mandatory lock
-  EXPECT_EQ(modes_after(06777, [&] { EXPECT_EQ(nfs_truncate(**other, "/f", 3), 0); }), 0777U);
+  const auto cut = [&] {
+    EXPECT_EQ(nfs_truncate(**other, path, 3), 0) << other->error();
+  };
+  EXPECT_EQ(modes_after(06777, cut), 0777U);
 }
 
 TEST_P(Nfs, SetsAttributes) {
