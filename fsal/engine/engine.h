@@ -295,11 +295,12 @@ class Engine {
   virtual Result<DecodedHandle> DecodeHandle(std::span<const std::uint8_t> bytes) const = 0;
 
   // --- told to whoever caches (Ganesha's MDCACHE, the kernel behind the FUSE mount): `door` (1 to kDoorsMax) hears of every change that
-  // was made through another one, on the changing thread, without locks, after the change and before the changing call returns. One
-  // listener a door; an empty one ends it, though a call that has begun may still run for a moment.
+  // was made through another one (access times and allocated blocks apart), on the changing thread, without locks, after the change and
+  // before the changing call returns. One listener a door; an empty one ends it, though a call that has begun may still run for a moment.
   struct Change {
     NodeId node;            // whose attributes, content or, if it is a directory, entries changed
     std::string_view name;  // not empty: this entry of directory `node` came, went, or is another node now. Valid during the call
+    bool has_moved = false;  // `node` has another parent or name now
   };
   using ChangeListener = std::function<void(const Change& change)>;
   virtual void SetChangeListener(std::uint32_t door, ChangeListener listener) = 0;

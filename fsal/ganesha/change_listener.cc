@@ -42,13 +42,17 @@ void End(std::uint16_t id) {
   exports.idle.NotifyAll();
 }
 
-void Invalidate(const NodeKey& changed) {
+// FSAL_UP_INVALIDATE_PARENT takes the directory's content lock, which an NFS rename holds while its
+// own change is announced: only for what has moved.
+void Invalidate(const NodeKey& changed, bool has_moved) {
   const fsal_up_vector* up = nullptr;
   const std::uint16_t id = Begin(&up);
   if (id == 0) return;
   NodeKey key = changed;
   gsh_buffdesc bytes{&key, sizeof(key)};
-  const fsal_status_t status = up->invalidate(up, &bytes, FSAL_UP_INVALIDATE_CACHE);
+  const fsal_status_t status = up->invalidate(
+      up, &bytes,
+      has_moved ? FSAL_UP_INVALIDATE_CACHE : FSAL_UP_INVALIDATE_CACHE & ~FSAL_UP_INVALIDATE_PARENT);
   End(id);
   if (IsError(status))
     (void)ToStatus(Error(Errc::kIo, "up-call refused: a client may see old attributes"));
@@ -71,7 +75,7 @@ void RemoveUpcallExport(const Export& exported) noexcept {
 
 void ListenForChanges(engine::Engine& engine) {
   engine.SetChangeListener(engine::kDoorNfs, [](const engine::Engine::Change& change) {
-    Invalidate(ToKey(change.node));
+    Invalidate(ToKey(change.node), change.has_moved);
   });
 }
 

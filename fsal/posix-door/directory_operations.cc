@@ -1,7 +1,6 @@
 // Reading directories. The position is the engine's cookie of the last entry given out; "." and
 // ".." come first, as 1 and 2. Cookies are stable, so a listing goes on correctly across changes
-// and over any time. There is no readdirplus: attributes that live for 0 seconds would be asked
-// again anyway.
+// and over any time. There is no readdirplus: names of files are always asked again.
 #include <cerrno>
 #include <string>
 

@@ -112,15 +112,16 @@ struct PosixDoor::State {
   }
 
   void ListenForChanges() {
-    door.kernel.Start(session.get());
     door.engine.SetChangeListener(
         engine::kDoorPosix, [alive = listening, this](const engine::Engine::Change& change) {
           const std::shared_lock lock(alive->mutex);
           if (!alive->is_open || change.node.fileset != door.root.fileset) return;
           door.kernel.OnChange(door.Inode(change.node), change.name);
         });
+    door.kernel.Start(session.get());
   }
   void StopListening() {
+    door.kernel.GiveNoMore();
     door.engine.SetChangeListener(engine::kDoorPosix, nullptr);
     {
       const std::unique_lock lock(listening->mutex);
@@ -173,8 +174,9 @@ Result<std::unique_ptr<PosixDoor>> PosixDoor::Mount(engine::Engine& engine,
                              mount_point));
   }
   state->loop = std::thread([raw = state.get()] { raw->Run(); });
-  state->ListenForChanges();
-  return std::unique_ptr<PosixDoor>(new PosixDoor(std::move(state)));
+  std::unique_ptr<PosixDoor> door(new PosixDoor(std::move(state)));
+  door->state_->ListenForChanges();
+  return door;
 }
 
 PosixDoor::~PosixDoor() {

@@ -8,7 +8,8 @@ namespace {
 constexpr double kLifetimeSeconds = std::chrono::duration<double>(KernelCache::kLifetime).count();
 // The kernel counts in ticks of up to 10 ms, from the answer's arrival.
 constexpr std::int64_t kAnsweredMs = (KernelCache::kLifetime + std::chrono::milliseconds(100)).count();
-constexpr std::chrono::milliseconds kWordWait{50};
+// Then the answer has expired anyhow.
+constexpr std::chrono::milliseconds kWordWait{kAnsweredMs};
 constexpr std::size_t kWordsMax = 4096;  // beyond, the lifetime is the bound
 
 std::int64_t NowMs() noexcept {
@@ -31,7 +32,10 @@ KernelCache::~KernelCache() { Stop(); }
 void KernelCache::Start(fuse_session* session) {
   session_ = session;
   teller_ = std::thread([this] { Run(); });
+  is_giving_ = true;
 }
+
+void KernelCache::GiveNoMore() noexcept { is_giving_ = false; }
 
 void KernelCache::Stop() noexcept {
   {
@@ -44,9 +48,13 @@ void KernelCache::Stop() noexcept {
 }
 
 double KernelCache::Lifetime(std::uint64_t begin, std::size_t hash) noexcept {
-  if (session_.load() == nullptr) return 0;
-  // In this order: a change that is announced after the second line finds the stamp.
-  stamps_[hash % stamps_.size()] = NowMs();
+  if (!is_giving_.load()) return 0;
+  // In this order: a change that is announced after the stamp finds it.
+  const std::int64_t now = NowMs();
+  std::atomic<std::int64_t>& stamp = stamps_[hash % stamps_.size()];
+  std::int64_t before = stamp.load();
+  while (before < now && !stamp.compare_exchange_weak(before, now)) {
+  }
   return changes_.load() == begin ? kLifetimeSeconds : 0;
 }
 

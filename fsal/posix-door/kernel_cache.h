@@ -7,8 +7,8 @@
 //
 // An answer that was overtaken by a change is given for 0 seconds: Begin is called before the engine
 // is read, and the lifetime is 0 if any change by another door was announced since. What remains is
-// an answer that the kernel has taken but not entered yet when the change's word arrives; kLifetime
-// bounds that.
+// an answer that was decided but not entered by the kernel yet when the change's word arrives: that
+// one lives for kLifetime from its entry.
 #pragma once
 
 #include <array>
@@ -36,6 +36,8 @@ class KernelCache {
 
   // From now on the kernel is told through `session`. Before that, lifetimes are 0.
   void Start(fuse_session* session);
+  // Lifetimes are 0 from now on.
+  void GiveNoMore() noexcept;
   // Nothing uses the session after this; no OnChange may run or come any more. The session must
   // still be served: a word to the kernel may wait for an answer of the door. Also twice.
   void Stop() noexcept;
@@ -46,7 +48,8 @@ class KernelCache {
   double AttributeLifetime(std::uint64_t begin, fuse_ino_t inode) noexcept;
 
   // Another door changed the attributes or content of `inode`, or with a name that entry of it. On
-  // return the kernel has been told, or, if it was busy with that directory, kWordWait has passed.
+  // return the kernel has been told, or, should it have been busy with a directory, what it was
+  // answered before has expired.
   void OnChange(fuse_ino_t inode, std::string_view name);
 
  private:
@@ -65,6 +68,7 @@ class KernelCache {
   std::atomic<std::uint64_t> changes_{0};
   Stamps stamps_{};
   std::atomic<fuse_session*> session_{nullptr};
+  std::atomic<bool> is_giving_{false};
 
   // The kernel takes the directory's lock to forget an entry, which a program that waits for us may
   // hold. So a thread of its own tells it, and nobody waits for that without a bound.

@@ -202,8 +202,8 @@ Result<void> Namespace::Rename(const Caller& caller, NodeId from_directory,
     const NodeId replaced = plan.target == nullptr ? NodeId{} : volume_.IdOf(*plan.target);
     volume_.NotifyChange({{from_directory, from_name},
                           {to_directory, to_name},
-                          {volume_.IdOf(*plan.source), {}},
-                          {replaced, {}}});
+                          {volume_.IdOf(*plan.source), {}, true},
+                          {replaced, {}, true}});
     return Ok();
   }
   return Errc::kBusy;

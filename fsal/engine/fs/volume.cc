@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/log.h"
 #include "base/units.h"
 
 namespace filer::engine {
@@ -175,12 +176,19 @@ void Volume::NotifyChange(std::initializer_list<Engine::Change> changes) const {
     const std::lock_guard lock(listener_mutex);
     called = listeners;
   }
+  const std::uint32_t by_door = current_door;
   for (std::uint32_t door = 0; door < called.size(); ++door) {
-    if (called[door] == nullptr || door == current_door) continue;
-    for (const Engine::Change& change : changes) {
-      if (change.node.inode != 0) (*called[door])(change);
+    if (called[door] == nullptr || door == by_door) continue;
+    try {
+      for (const Engine::Change& change : changes) {
+        if (change.node.inode != 0) (*called[door])(change);
+      }
+    } catch (const std::exception& exception) {
+      // The change is made and stays made, whether or not a cache could be told.
+      FILER_LOG_WARN("a change was not announced to door {}: {}", door, exception.what());
     }
   }
+  current_door = by_door;  // a listener may have worked for its own
 }
 
 void Volume::MarkDirty(const NodePtr& node) {
