@@ -59,6 +59,8 @@ Result<void> SyncFolderOf(const std::string& path) {
   const auto folder = std::filesystem::path(path).parent_path();
   const UniqueFd directory(
       ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // A folder that may be written to but not listed cannot be synced by us.
+  if (!directory.is_open() && errno == EACCES) return Ok();
   if (!directory.is_open()) return Error::System(errno, "open " + folder.string());
   if (::fsync(directory.get()) != 0) return Error::System(errno, "fsync " + folder.string());
   return Ok();

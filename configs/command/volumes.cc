@@ -101,7 +101,11 @@ Result<void> CreateVolume(const configs::VolumeConfig& volume) {
                  fmt::format("volume {}: {}: {}; is the disk full? Nothing was left behind",
                              volume.name, volume.path, formatted.error().message()));
   }
-  return SyncFolderOf(volume.path);
+  if (auto synced = SyncFolderOf(volume.path); !synced) {
+    ::unlink(volume.path.c_str());
+    return synced;
+  }
+  return Ok();
 }
 
 Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume) {
