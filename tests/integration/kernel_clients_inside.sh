@@ -12,11 +12,13 @@ fail() {
 note() { echo "$(cut -d' ' -f1 /proc/uptime) $*"; }
 trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
+# nobrl: SQLite turns a shared lock into an exclusive one, which SMB's locks cannot do; so an administrator mounts it like this, and the
+# locks are between the programs of one client.
 mount_all() {
   mount -t nfs -o "vers=3,port=$nfs_port,mountport=$nfs_port,proto=tcp,mountproto=tcp,nolock" $host:/share /run/v3
   mount -t nfs -o "vers=4.2,port=$nfs_port" $host:/share /run/v42
   mount -t nfs -o "vers=4.2,port=$nfs_port,nosharecache" $host:/share /run/other
-  mount -t cifs -o "vers=3.1.1,port=$smb_port,username=filer,password=$smb_password,uid=0,gid=0" //$host/share /run/smb
+  mount -t cifs -o "vers=3.1.1,port=$smb_port,username=filer,password=$smb_password,uid=0,gid=0,nobrl" //$host/share /run/smb
 }
 
 # Files that nobody here wrote: what this image consists of.
@@ -24,6 +26,7 @@ make_source() {
   tar -C /usr -cf /run/source.tar --exclude='*/x86_64-linux-gnu' lib/git-core share/git-core sbin lib/tmpfiles.d 2>/dev/null ||
     tar -C /usr -cf /run/source.tar lib/git-core sbin
   tar -C /run/source -xf /run/source.tar
+  tar -C /run/source --format=posix -cf /run/source.tar .  # with the folders above, whose times are compared, too
   list_of /run/source >/run/list.source
   # SMB has no symbolic links here: regular files only.
   mkdir /run/plain
@@ -105,10 +108,10 @@ exercise_together() {
 
 remove_all() {
   local count folder
-  count=$(find /run/v42 -mindepth 1 | wc -l)
+  count=$(find /run/v42 -type f | wc -l)
   ((count > 100)) || fail "find saw only $count names"
   for folder in /run/v3 /run/smb; do
-    [[ $(find $folder -mindepth 1 | wc -l) == "$count" ]] || fail "find sees $count names over v4.2, others in $folder"
+    [[ $(find $folder -type f | wc -l) == "$count" ]] || fail "find sees $count names over v4.2, others in $folder"
   done
   rm -rf /run/v3/tree /run/v3/clone /run/smb/tree
   [[ -z $(ls -A /run/v42) ]] || fail "rm -rf left $(ls -A /run/v42 | head -n 5)"
