@@ -31,6 +31,9 @@ constexpr const char* kGuestRunFolder = "/run/filer";
 constexpr const char* kGuestPluginFolder = "/nearmetal/ganesha";
 constexpr const char* kGuestListenAddress = "0.0.0.0";
 constexpr std::uint32_t kHostArenaMb = 512;
+// The services of a filer that was just killed are still ending.
+constexpr std::chrono::milliseconds kPortWait{3'000};
+constexpr std::chrono::milliseconds kPortPoll{50};
 // Of the guest's memory, what the engine's pool may take: half, since Samba, Ganesha and the page
 // cache need the rest.
 constexpr std::uint32_t kGuestArenaShare = 2;
@@ -45,8 +48,13 @@ Result<void> CheckPort(const std::string& address, std::uint16_t port, const std
   name.sin_port = htons(port);
   if (::inet_pton(AF_INET, address.c_str(), &name.sin_addr) != 1)
     return Ok();  // IPv6: QEMU will say
-  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0)
-    return Ok();
+  const auto deadline = std::chrono::steady_clock::now() + kPortWait;
+  int result = ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+  while (result != 0 && errno == EADDRINUSE && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(kPortPoll);
+    result = ::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(name));
+  }
+  if (result == 0) return Ok();
   if (errno == EADDRINUSE) {
     return Error(
         Errc::kBusy,
