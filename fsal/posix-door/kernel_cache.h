@@ -1,7 +1,7 @@
 // kernel_cache.h: what the kernel may remember of names and attributes, and for how long.
 //
 // smbd walks the path of a file some twenty times before it opens it; were every component asked
-// for each time, one file would cost a hundred and fifty requests. So the kernel may keep an answer
+// for each time, one small file would cost 71 requests instead of 22. So the kernel may keep an answer
 // (attributes, names of directories, that there is no such name) for kLifetime, and is told at once when another door changes what was answered lately. Our own
 // changes need no word: the kernel asked for them and knows what they outdate.
 //
