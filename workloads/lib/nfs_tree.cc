@@ -115,9 +115,10 @@ Result<void> CopyOne(NfsConnection& connection, const NfsTreeOptions& options, J
   } else {
     const std::vector<std::byte> content = FILER_TRY(ReadLocal(options, entry));
     FILER_TRY(connection.WriteFile(target, entry.mode, content));
-    FILER_TRY(connection.SetMode(target, entry.mode));
   }
-  FILER_TRY(connection.SetTimes(target, entry.mtime_us));
+  // The mode again: a file that was there kept its own.
+  const auto mode = entry.kind == EntryKind::kSymlink ? std::nullopt : std::optional(entry.mode);
+  FILER_TRY(connection.SetModeAndTime(target, mode, entry.mtime_us));
   return journal.Append(entry.path);
 }
 
@@ -138,8 +139,8 @@ Result<void> FinishFolders(NfsConnection& connection, const NfsTreeOptions& opti
                            Journal& journal, const std::vector<TreeEntry>& entries) {
   for (auto entry = entries.rbegin(); entry != entries.rend(); ++entry) {
     if (entry->kind != EntryKind::kDirectory) continue;
-    FILER_TRY(connection.SetMode(Target(options, entry->path), entry->mode));
-    FILER_TRY(connection.SetTimes(Target(options, entry->path), entry->mtime_us));
+    FILER_TRY(
+        connection.SetModeAndTime(Target(options, entry->path), entry->mode, entry->mtime_us));
     FILER_TRY(journal.Append(entry->path));
   }
   return Ok();
@@ -228,8 +229,7 @@ Result<std::vector<std::string>> Strangers(NfsConnection& connection, const NfsT
 Result<TreeReport> CopyTree(const NfsTreeOptions& options) {
   const auto entries = FILER_TRY(ListTree(options.source, options.limits));
   const auto journal = FILER_TRY(Journal::Open(options.journal_path));
-  const auto connection = FILER_TRY(NfsConnection::Connect(options.url));
-  FILER_TRY(MakeFolders(*connection, options, entries));
+  FILER_TRY(MakeFolders(*FILER_TRY(NfsConnection::Connect(options.url)), options, entries));
   TreeReport report = CountOf(entries);
   std::vector<const TreeEntry*> items;
   for (const TreeEntry& entry : entries) {
@@ -243,6 +243,8 @@ Result<TreeReport> CopyTree(const NfsTreeOptions& options) {
   FILER_TRY(OverConnections(options, items, [&](NfsConnection& own, const TreeEntry& entry) {
     return CopyOne(own, options, *journal, entry);
   }));
+  // A new connection: servers end those that were silent for minutes.
+  const auto connection = FILER_TRY(NfsConnection::Connect(options.url));
   FILER_TRY(LinkAll(*connection, options, *journal, entries));
   FILER_TRY(FinishFolders(*connection, options, *journal, entries));
   return report;
