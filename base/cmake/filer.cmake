@@ -34,7 +34,7 @@ function(filer_executable name)
 endfunction()
 
 function(filer_test name)
-  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "SOURCES;PRIVATE" ${ARGN})
+  cmake_parse_arguments(ARG "SOAK" "LABEL;TIMEOUT" "SOURCES;PRIVATE" ${ARGN})
   if(NOT ARG_LABEL)
     set(ARG_LABEL unit)
   endif()
@@ -53,6 +53,10 @@ function(filer_test name)
   endif()
   gtest_discover_tests(${name} TEST_PREFIX ${name}. DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
     PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+  if(ARG_SOAK)
+    add_test(NAME long.${name} COMMAND ${name})
+    set_tests_properties(long.${name} PROPERTIES LABELS long TIMEOUT 14400 ENVIRONMENT FILER_LONG=1)
+  endif()
 endfunction()
 
 # Programs and plug-ins below a folder, those of the tests aside.

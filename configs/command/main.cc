@@ -43,7 +43,8 @@ void AddUpAndDown(CLI::App& app, Arguments& arguments) {
       [&] { arguments.chosen = [&] { return Status(arguments.home, arguments.as_json); }; });
   auto* doctor = app.add_subcommand("doctor", "examine the machine");
   doctor->add_flag("--json", arguments.as_json, "as JSON, schema filer.doctor/1");
-  doctor->add_flag("--probe", arguments.is_probing, "try KVM now instead of quoting an earlier start");
+  doctor->add_flag("--probe", arguments.is_probing,
+                   "try KVM now instead of quoting an earlier start");
   doctor->callback([&] {
     arguments.chosen = [&] {
       return Doctor(arguments.home, arguments.is_probing, arguments.as_json);
@@ -107,9 +108,9 @@ int Run(int count, char** words) {
   AddUpAndDown(app, arguments);
   AddVolume(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
-  test->add_option(
-          "WHAT", arguments.test_what,
-          "unit, sim, conformance, integration, fuzz, tidy, sanitize, long, or all (but long)")
+  test->add_option("WHAT", arguments.test_what,
+                   "unit, sim, conformance, integration, fuzz, tidy, sanitize, long (soaks, "
+                   "hours), or all (but long)")
       ->check(CLI::IsMember({"unit", "sim", "conformance", "integration", "fuzz", "tidy",
                              "sanitize", "long", "all"}));
   test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });

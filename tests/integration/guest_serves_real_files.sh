@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # The main job: a guest serves files that nobody here wrote, over NFS and SMB, through the polled bridge, and every byte, mode, link and
-# time is compared. At the end nothing is left but a sound volume.
+# time is compared. At the end nothing is left but a sound volume. Usage: guest_serves_real_files.sh [FILES BYTES]
 here=$(dirname "$(readlink -f "$0")")
 source "$here/lib.sh"
+files=${1:-10200}        # small ones, of /usr/share
+large_bytes=${2:-250000000}  # of larger files, of /usr/lib
 
 check_mount_lines() {
   [[ $(tail -n 2 "$home/up.out" | head -n 1) == "mount -t nfs -o vers=4.2,port=$nfs_port 127.0.0.1:/share /mnt" ]] ||
@@ -63,7 +65,7 @@ main() {
   filer up | tee "$home/up.out"
   check_mount_lines
   check_status
-  real_input 10200 250000000
+  real_input "$files" "$large_bytes"
   note "copying over NFSv3"
   journals=yes each_tree copy 3 | tee "$home/copy.out"
   check_input
