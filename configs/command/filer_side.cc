@@ -230,12 +230,16 @@ Result<void> ConfigureFilerSide(const Home& home, const Installation& installati
   const configs::RunPaths paths = PathsOf(home, installation, config, is_guest);
   configs::ApplianceConfig served = config;
   if (is_guest) served.nfs.address = served.smb.address = kGuestListenAddress;
+  const std::string smb_conf = FILER_TRY(configs::RenderSamba(served, paths));
+  Json ports = {config.nfs.port};
+  if (!smb_conf.empty()) ports.push_back(config.smb.port);
   const Json params = {{"device", paths.device},
                        {"ganesha_conf", FILER_TRY(configs::RenderGanesha(served, paths))},
-                       {"smb_conf", FILER_TRY(configs::RenderSamba(served, paths))},
+                       {"smb_conf", smb_conf},
                        {"smb_user", config.smb.user},
                        {"smb_password", FILER_TRY(EnsurePassword(home))},
                        {"export_directories", directories},
+                       {"ports", ports},
                        {"run_dir", paths.run_dir},
                        {"memory_mb", paths.engine_memory_mb}};
   FILER_TRY(guest::CallAgent(home.AgentSocket(), "configure", params, kAgentTimeout));

@@ -1,5 +1,6 @@
 #include "filer-guest/agent/machine_control.h"
 
+#include <fmt/core.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -168,6 +169,24 @@ Result<void> MachineControl::StartSamba(const ServiceConfig& config) {
   smbd.log_path = config.run_dir + "/smbd.log";
   FILER_TRY(children_.Start(smbd));
   return Ok();
+}
+
+// proc(5), net/tcp: the second field is ADDRESS:PORT in hex, the fourth the state, 0A for
+// listening.
+bool MachineControl::IsListening(std::uint16_t port) {
+  const std::string ending = fmt::format(":{:04X}", port);
+  for (const char* table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    const auto text = ReadWholeFile(table);
+    if (!text) continue;
+    std::istringstream lines(text.value());
+    for (std::string line; std::getline(lines, line);) {
+      std::istringstream fields(line);
+      std::string slot, local, remote, state;
+      fields >> slot >> local >> remote >> state;
+      if (state == "0A" && local.ends_with(ending)) return true;
+    }
+  }
+  return false;
 }
 
 std::vector<ServiceState> MachineControl::States() {

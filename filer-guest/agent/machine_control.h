@@ -28,6 +28,7 @@ class MachineControl final : public ServiceControl {
   Result<void> ReloadExports() override;
   bool IsDoorMounted(const ServiceConfig& config) override;
   Result<void> StartSamba(const ServiceConfig& config) override;
+  bool IsListening(std::uint16_t port) override;
   std::vector<ServiceState> States() override;
   Result<void> StopSamba() override;
   Result<void> StopGanesha() override;

@@ -7,6 +7,7 @@ namespace filer::agent {
 namespace {
 
 constexpr std::size_t kExportsMax = 256;
+constexpr std::size_t kPortsMax = 8;
 constexpr std::size_t kPathBytesMax = 1024;
 constexpr std::uint32_t kMemoryMbMin = 32;
 constexpr std::uint32_t kMemoryMbMax = 1 << 20;
@@ -72,6 +73,14 @@ Result<ServiceConfig> ParseServiceConfig(const Json& params) {
       return Bad("memory_mb", "is out of range");
     }
     config.memory_mb = memory->get<std::uint32_t>();
+  }
+  const Json ports = params.value("ports", Json::array());
+  if (!ports.is_array() || ports.size() > kPortsMax) return Bad("ports", "is no list of at most 8");
+  for (const Json& port : ports) {
+    if (!port.is_number_unsigned() || port == 0 || port.get<std::uint64_t>() > UINT16_MAX) {
+      return Bad("ports", "has an entry that is no port");
+    }
+    config.ports.push_back(port.get<std::uint16_t>());
   }
   const Json directories = params.value("export_directories", Json::array());
   if (!directories.is_array() || directories.size() > kExportsMax) {

@@ -1,5 +1,7 @@
 #include "filer-guest/agent/supervisor.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 
 #include "base/log.h"
@@ -125,9 +127,11 @@ Result<void> Supervisor::BringUp(const ServiceConfig& config) {
     FILER_TRY(control_.MakeExportDirectory(config, directory));
   }
   FILER_TRY(WaitForExports(config));
-  if (config.smb_conf.empty()) return Ok();
-  FILER_TRY(WaitForDoor(config));
-  return control_.StartSamba(config);
+  if (!config.smb_conf.empty()) {
+    FILER_TRY(WaitForDoor(config));
+    FILER_TRY(control_.StartSamba(config));
+  }
+  return WaitForPorts(config);
 }
 
 // One short wait of a longer one. Errors: kShuttingDown; kRefused when a service has ended.
@@ -188,6 +192,20 @@ Result<void> Supervisor::WaitForDoor(const ServiceConfig& config) {
                    config.posix_door + ": the engine did not mount its POSIX door");
     }
     FILER_TRY(Pause(times_.poll));
+  }
+  return Ok();
+}
+
+// A server that was started does not listen yet: clients that came now would be refused.
+Result<void> Supervisor::WaitForPorts(const ServiceConfig& config) {
+  const auto deadline = std::chrono::steady_clock::now() + times_.ports_deadline;
+  for (const std::uint16_t port : config.ports) {
+    while (!control_.IsListening(port)) {
+      if (std::chrono::steady_clock::now() >= deadline) {
+        return Error(Errc::kTimedOut, fmt::format("no service listens on port {}", port));
+      }
+      FILER_TRY(Pause(times_.poll));
+    }
   }
   return Ok();
 }

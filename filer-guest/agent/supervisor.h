@@ -34,6 +34,7 @@ struct ServiceConfig {
   std::string smb_user;
   std::string smb_password;
   std::vector<ExportDirectory> export_directories;
+  std::vector<std::uint16_t> ports;  // TCP; ready means that somebody listens on each
   std::string run_dir;
   std::uint32_t memory_mb = 512;  // of the DMA arena
   // As the configuration files have them.
@@ -65,6 +66,7 @@ class ServiceControl {
   virtual Result<void> ReloadExports() = 0;
   virtual bool IsDoorMounted(const ServiceConfig& config) = 0;
   virtual Result<void> StartSamba(const ServiceConfig& config) = 0;
+  virtual bool IsListening(std::uint16_t port) = 0;
   virtual std::vector<ServiceState> States() = 0;
   // Ordered stop. Errors: kTimedOut naming the service that had to be killed.
   virtual Result<void> StopSamba() = 0;
@@ -76,6 +78,7 @@ struct SupervisorTimes {
   std::chrono::milliseconds engine_deadline{60'000};
   std::chrono::milliseconds exports_deadline{20'000};
   std::chrono::milliseconds door_deadline{10'000};
+  std::chrono::milliseconds ports_deadline{30'000};
   std::chrono::milliseconds poll{20};
   std::chrono::milliseconds watch{250};
 };
@@ -103,6 +106,7 @@ class Supervisor {
   Result<void> WaitForEngine(const ServiceConfig& config);
   Result<void> WaitForExports(const ServiceConfig& config);
   Result<void> WaitForDoor(const ServiceConfig& config);
+  Result<void> WaitForPorts(const ServiceConfig& config);
   Result<void> Pause(std::chrono::milliseconds duration);
   Result<void> CheckServices();
   void Watch();

@@ -1,8 +1,10 @@
 #include "filer-guest/agent/supervisor.h"
 
+#include <fmt/core.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <mutex>
 
 namespace filer::agent {
@@ -13,7 +15,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr SupervisorTimes kQuick{milliseconds(400), milliseconds(400), milliseconds(400),
-                                 milliseconds(1), milliseconds(1)};
+                                 milliseconds(400), milliseconds(1),   milliseconds(1)};
 
 // A machine of words: remembers what was done to it, fails where it is told to.
 class FakeControl final : public ServiceControl {
@@ -54,6 +56,11 @@ class FakeControl final : public ServiceControl {
     if (done) Set("samba", true);
     return done;
   }
+  bool IsListening(std::uint16_t port) override {
+    Step(fmt::format("look for {}", port)).assume_value();
+    const std::lock_guard lock(mutex_);
+    return polls_until_listening_ >= 0 && --polls_until_listening_ < 0;
+  }
   std::vector<ServiceState> States() override {
     const std::lock_guard lock(mutex_);
     return states_;
@@ -87,7 +94,7 @@ class FakeControl final : public ServiceControl {
   std::vector<std::string> steps_, made_;
   std::vector<ServiceState> states_;
   std::string failing_step_, engine_error_;
-  int polls_until_status_ = 3;
+  int polls_until_status_ = 3, polls_until_listening_ = 0;
   bool is_reloaded_ = false;
   std::atomic<bool> is_door_mounted_{true};
 };
@@ -167,6 +174,31 @@ TEST(Supervisor, DoorThatNeverAppearsIsNamed) {
   EXPECT_THAT(supervisor.Health()["error"].get<std::string>(), HasSubstr("/run/x/door"));
 }
 
+TEST(Supervisor, ReadyMeansThatEveryPortIsListenedOn) {
+  FakeControl control;
+  control.polls_until_listening_ = 3;
+  Supervisor supervisor(control, kQuick);
+  Json params = Params();
+  params["ports"] = {445u};
+  ASSERT_TRUE(supervisor.Configure(params).has_value());
+  ASSERT_EQ(WaitForState(supervisor, "ready"), "ready");
+  const auto steps = control.Steps();
+  EXPECT_EQ(std::count(steps.begin(), steps.end(), "look for 445"), 4);
+  EXPECT_LT(std::find(steps.begin(), steps.end(), "samba"),
+            std::find(steps.begin(), steps.end(), "look for 445"));
+}
+
+TEST(Supervisor, APortThatNobodyListensOnIsNamed) {
+  FakeControl control;
+  control.polls_until_listening_ = -1;
+  Supervisor supervisor(control, kQuick);
+  Json params = Params();
+  params["ports"] = {445u};
+  ASSERT_TRUE(supervisor.Configure(params).has_value());
+  ASSERT_EQ(WaitForState(supervisor, "failed"), "failed");
+  EXPECT_THAT(supervisor.Health()["error"].get<std::string>(), HasSubstr("port 445"));
+}
+
 TEST(Supervisor, DeadServiceMakesReadyFailedWithItsLastWords) {
   FakeControl control;
   Supervisor supervisor(control, kQuick);
@@ -231,6 +263,10 @@ TEST(ParseServiceConfig, RefusesWhatIsMissingOrMalformed) {
       {"export_directories", Json::array({Json{{"path", "x"}}})},
       {"export_directories", Json::array({Json{{"path", "/x"}, {"mode", 010000u}}})},
       {"export_directories", Json::array({1})},
+      {"ports", 445},
+      {"ports", Json::array({0u})},
+      {"ports", Json::array({65536u})},
+      {"ports", Json::array({"x"})},
   };
   for (const auto& [key, value] : bad) {
     Json params = Params();
