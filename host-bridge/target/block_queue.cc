@@ -1,7 +1,5 @@
 #include "host-bridge/target/block_queue.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 
@@ -221,11 +219,14 @@ void BlockQueue::Publish() {
   const bool is_interrupt_wanted = ring_.Publish();
   if (inflight_.is_used()) inflight_.FinishBatch(ring_.next_used());
   CountBackendBytes();
-  if (!is_interrupt_wanted || call_fd_ < 0) return;
-  const std::uint64_t one = 1;
-  // Non-blocking eventfd: when it is full, the driver has an interrupt pending already.
-  [[maybe_unused]] const ssize_t written = ::write(call_fd_, &one, sizeof(one));
-  counters_.interrupts.Add(1);
+  if (is_interrupt_wanted) Interrupt();
+}
+
+void BlockQueue::Interrupt() {
+  is_interrupt_owed_ = false;
+  if (call_ == nullptr || !call_->is_armed()) return;
+  is_interrupt_owed_ = !call_->Ring();
+  if (!is_interrupt_owed_) counters_.interrupts.Add(1);
 }
 
 void BlockQueue::CountBackendBytes() {
@@ -240,6 +241,8 @@ void BlockQueue::CountBackendBytes() {
 
 bool BlockQueue::ArmAndCheckIdle() {
   if (!is_started()) return true;
+  if (is_interrupt_owed_) Interrupt();
+  if (is_interrupt_owed_) return false;
   // Completions that no descriptor announces come only by polling.
   if (in_flight_ > resubmit_.size() && WaitFd() < 0) return false;
   if (!deferred_.empty()) return false;

@@ -16,6 +16,7 @@
 #include "host-bridge/target/counters.h"
 #include "host-bridge/target/device_queue.h"
 #include "host-bridge/target/inflight.h"
+#include "host-bridge/target/notifier.h"
 
 namespace filer::bridge {
 
@@ -24,7 +25,7 @@ class BlockQueue {
   BlockQueue(const AddressSpace& space, const BlockDevice& device, VolumeCounters& counters)
       : space_(space), device_(device), counters_(counters) {}
 
-  // Begins at `base`, with heads of the inflight table first. `call_fd` may be -1.
+  // Begins at `base`, with heads of the inflight table first.
   // Errors: the backend's.
   Result<void> Start(Backend& backend, const RingLayout& layout, std::uint16_t base,
                      InflightTable inflight);
@@ -35,7 +36,8 @@ class BlockQueue {
   void SetMemory(std::span<const iovec> regions) { backend_->SetMemory(regions); }
 
   void SetAccepting(bool is_accepting) { is_accepting_ = is_accepting; }
-  void SetCallFd(int fd) { call_fd_ = fd; }
+  // Rings for interrupts while it is armed; outlives the queue.
+  void SetCall(Notifier* call) { call_ = call; }
   // True when it did something.
   bool Round();
   // Requests that the backend has. Heads still to be resubmitted do not touch memory yet.
@@ -74,6 +76,7 @@ class BlockQueue {
   void Return(std::uint16_t head, std::uint8_t* status_byte, std::uint8_t status,
               std::uint32_t used_length);
   void Publish();
+  void Interrupt();
   void CountBackendBytes();
   std::span<const iovec> SegmentsOf(std::uint16_t head) const;
 
@@ -88,7 +91,8 @@ class BlockQueue {
   std::unique_ptr<iovec[]> many_;
   std::vector<std::uint16_t> resubmit_;   // heads of the inflight table, from the back
   std::vector<BackendRequest> deferred_;  // the backend was full
-  int call_fd_ = -1;
+  Notifier* call_ = nullptr;
+  bool is_interrupt_owed_ = false;  // the kernel could not send it
   std::uint32_t in_flight_ = 0;
   bool is_accepting_ = true;
   bool has_miss_ = false;

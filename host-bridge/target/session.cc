@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
-#include <unistd.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -175,9 +175,11 @@ bool Session::ArmAndCheckIdle() {
 void Session::CountKick(std::uint32_t queue_index) {
   if (queue_index >= rings_.size() || !rings_[queue_index].kick.is_open()) return;
   std::uint64_t count = 0;
-  if (::read(rings_[queue_index].kick.get(), &count, sizeof(count)) == sizeof(count)) {
-    counters_.kicks.Add(count);
-  }
+  const iovec into{&count, sizeof(count)};
+  // Somebody else may have emptied it meanwhile, and O_NONBLOCK is the peer's to clear: RWF_NOWAIT
+  // is ours.
+  const ssize_t got = ::preadv2(rings_[queue_index].kick.get(), &into, 1, -1, RWF_NOWAIT);
+  if (got == sizeof(count)) counters_.kicks.Add(count);
 }
 
 void Session::UpdateAccepting() {
@@ -194,9 +196,12 @@ void Session::ReportFault(std::uint32_t index) {
   counters_.protocol_errors.Add(1);
   FILER_LOG_WARN("volume {}: queue {} stopped: {}", options_.volume_name, index,
                  RingFaultText(ring.queue->fault()));
-  const std::uint64_t one = 1;
   if (!ring.error.is_open()) return;
-  [[maybe_unused]] const ssize_t written = ::write(ring.error.get(), &one, sizeof(one));
+  Notifier error;  // made when needed: faults are few
+  const auto aimed = error.Aim(ring.error);
+  if (!aimed.has_value() || !error.Ring()) {
+    FILER_LOG_WARN("volume {}: queue {}: its error is not signalled", options_.volume_name, index);
+  }
 }
 
 void Session::AskForMiss(Ring& ring, const IotlbMiss& miss) {
@@ -280,7 +285,7 @@ void Session::TryStart(std::uint32_t index) {
   auto queue = std::make_unique<BlockQueue>(space_, device_, counters_);
   const auto started = queue->Start(backend_, layout, ring.base, std::move(inflight));
   if (!started.has_value()) return End(started.assume_error());
-  queue->SetCallFd(ring.call.get());
+  queue->SetCall(&ring.call);
   queue->SetMemory(space_.memory().Regions());
   ring.is_broken = false;
   ring.queue = std::move(queue);

@@ -17,6 +17,7 @@
 
 #include "base/file.h"
 #include "host-bridge/target/block_queue.h"
+#include "host-bridge/target/notifier.h"
 #include "host-bridge/target/wait_set.h"
 #include "host-bridge/virtio/vhost_user.h"
 
@@ -54,7 +55,8 @@ class Session {
     bool has_kick = false;  // told to start, with a descriptor or without
     bool is_enabled = false;
     bool is_broken = false;  // fault reported
-    UniqueFd kick, call, error;
+    UniqueFd kick, error;
+    Notifier call;
     int wait_fd = -1;                // of the backend, registered
     IotlbMiss asked;                 // last miss sent
     bool needs_translation = false;  // its IOTLB entries changed
@@ -110,7 +112,7 @@ class Session {
   // session_messages.cc
   std::uint64_t OfferedFeatures() const;
   Result<Ring*> RingAt(std::uint32_t index);
-  Result<void> TakeRingFd(Message& message, UniqueFd Ring::*member);
+  Result<UniqueFd> TakeEventFd(Message& message);
   Result<void> OnGetFeatures(Message&, Reply&);
   Result<void> OnSetFeatures(Message&, Reply&);
   Result<void> OnSetOwner(Message&, Reply&);

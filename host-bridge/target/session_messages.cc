@@ -1,10 +1,8 @@
 // session_messages.cc: what each vhost-user message does. Sizes, numbers of descriptors, negotiated
 // features and quiet were seen to by Check and VisitSocket, from the table at the end.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <string_view>
 
 #include "host-bridge/target/session.h"
@@ -38,7 +36,7 @@ RegionSpec SpecOf(const virtio::VhostRegion& wire) {
   return spec;
 }
 
-// A write to anything else than an eventfd could block the poller.
+// Even waiting for anything else than an eventfd could block the poller: epoll_ctl asks the file.
 bool IsEventFd(int fd) {
   char target[64] = {};
   const auto link = fmt::format("/proc/self/fd/{}", fd);
@@ -246,23 +244,16 @@ Result<void> Session::OnGetVringBase(Message& message, Reply& reply) {
 }
 
 // Takes the descriptor of kick, call or err; none came when the message says so.
-Result<void> Session::TakeRingFd(Message& message, UniqueFd Ring::*member) {
-  const std::uint64_t value = U64(message);
-  const bool has_no_fd = (value & virtio::kVringNoFd) != 0;
-  Ring& ring = *FILER_TRY(RingAt(static_cast<std::uint32_t>(value & virtio::kVringIndexMask)));
+Result<UniqueFd> Session::TakeEventFd(Message& message) {
+  const bool has_no_fd = (U64(message) & virtio::kVringNoFd) != 0;
   if (has_no_fd != (message.fd_count == 0)) {
     return Error(Errc::kProtocol, "descriptor missing, or one too many");
   }
   UniqueFd fd = std::move(message.fds[0]);
-  if (fd.is_open()) {
-    if (!IsEventFd(fd.get())) return Error(Errc::kProtocol, "descriptor is no eventfd");
-    const int flags = ::fcntl(fd.get(), F_GETFL);
-    if (flags < 0 || ::fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) {
-      return Error::System(errno, "fcntl on an eventfd");
-    }
+  if (fd.is_open() && !IsEventFd(fd.get())) {
+    return Error(Errc::kProtocol, "descriptor is no eventfd");
   }
-  ring.*member = std::move(fd);
-  return Ok();
+  return fd;
 }
 
 Result<void> Session::OnSetVringKick(Message& message, Reply&) {
@@ -270,7 +261,7 @@ Result<void> Session::OnSetVringKick(Message& message, Reply&) {
   Ring& ring = *FILER_TRY(RingAt(index));
   if (ring.kick.is_open()) waits_.Remove(ring.kick.get());
   ring.kick.Reset();
-  FILER_TRY(TakeRingFd(message, &Ring::kick));
+  ring.kick = FILER_TRY(TakeEventFd(message));
   if (ring.kick.is_open()) {
     FILER_TRY(waits_.Add(ring.kick.get(), {WaitKind::kKick, options_.volume_index, index}));
   }
@@ -282,14 +273,17 @@ Result<void> Session::OnSetVringKick(Message& message, Reply&) {
 Result<void> Session::OnSetVringCall(Message& message, Reply&) {
   const auto index = static_cast<std::uint32_t>(U64(message) & virtio::kVringIndexMask);
   Ring& ring = *FILER_TRY(RingAt(index));
-  if (ring.queue != nullptr) ring.queue->SetCallFd(-1);
-  FILER_TRY(TakeRingFd(message, &Ring::call));
-  if (ring.queue != nullptr) ring.queue->SetCallFd(ring.call.get());
+  const UniqueFd call = FILER_TRY(TakeEventFd(message));
+  if (call.is_open()) return ring.call.Aim(call);
+  ring.call.Disarm();
   return Ok();
 }
 
 Result<void> Session::OnSetVringErr(Message& message, Reply&) {
-  return TakeRingFd(message, &Ring::error);
+  const auto index = static_cast<std::uint32_t>(U64(message) & virtio::kVringIndexMask);
+  Ring& ring = *FILER_TRY(RingAt(index));
+  ring.error = FILER_TRY(TakeEventFd(message));
+  return Ok();
 }
 
 Result<void> Session::OnSetVringEnable(Message& message, Reply&) {

@@ -185,6 +185,9 @@ class FakeDriver {
   }
   FakeMemory& memory() { return memory_; }
   std::uint64_t protocol() const { return protocol_; }
+  UniqueFd& kick() { return kick_; }
+  UniqueFd& call() { return call_; }
+  UniqueFd& error() { return error_; }
   int socket() const { return socket_.get(); }
   void Disconnect() { socket_.Reset(); }
 
