@@ -32,6 +32,7 @@ class BufferSource {
   // Drops up to `bytes` of clean, not recently used blocks. Returns how many went. No node.mutex
   // held.
   std::uint64_t Evict(std::uint64_t bytes);
+  std::uint64_t cache_bytes_max() const { return cache_bytes_max_; }
   // Memory is short because of dirty data: set by FileData, called without locks.
   std::function<void()> write_back_some;
 
@@ -102,8 +103,11 @@ class FileData {
   // Brings one block into the cache unless it is there or a hole.
   Result<void> LoadBlock(const NodePtr& node, std::uint64_t block);
 
+  // kNever: kOutOfRange when the file is shorter than the end of the piece.
+  enum class Extend : std::uint8_t { kAsNeeded, kNever };
   Result<void> WritePiece(const NodePtr& node, std::uint64_t offset, std::span<const iovec> data,
-                          std::uint64_t skip, std::uint64_t length, Attributes* after);
+                          std::uint64_t skip, std::uint64_t length, Extend extend,
+                          Attributes* after);
   Result<void> Stage(std::uint64_t offset, std::span<const iovec> data, std::uint64_t skip,
                      std::uint64_t length, Staging& staging);
   Result<bool> FillEdges(Node& node, Staging& staging, std::uint64_t* missing_block);
@@ -122,9 +126,14 @@ class FileData {
   void DropBlocks(Node& node, std::uint64_t first, std::uint64_t end);
   void EraseBlock(Node& node, std::map<std::uint64_t, CachedBlock>::iterator at);
   // Removes extents of [first, end) in bounded transactions; flush_mutex held. `last` joins the
-  // last one.
+  // last one. kWithCache: what is in memory of the range goes, too. kVolumeOnly: it stays; the
+  // range was hidden before, so what is in memory was written since.
+  enum class Removal : std::uint8_t { kWithCache, kVolumeOnly };
   Result<Lsn> RemoveExtents(const NodePtr& node, std::uint64_t first, std::uint64_t end,
-                            const std::function<void(Transaction&)>& last);
+                            Removal removal, const std::function<void(Transaction&)>& last);
+  // Removes what a truncation has hidden; flush_mutex held. Whoever adds extents or changes the
+  // size calls it first: until it has succeeded, an extent in the hidden range would be lost.
+  Result<void> FinishTruncation(const NodePtr& node);
   Result<Lsn> Shrink(const NodePtr& node, std::uint64_t size,
                      const std::function<Result<void>(InodeRecord&)>& edit);
   struct ZeroedTail;

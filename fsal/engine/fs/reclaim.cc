@@ -120,9 +120,9 @@ Result<void> FileData::FinishInterrupted() {
     if (!node.has_value()) return Error(Errc::kCorrupt, "a truncation has no inode");
     const std::lock_guard lock(node.value()->flush_mutex);
     const std::uint64_t first = RoundUp(node.value()->record.size, kBlockBytes) / kBlockBytes;
-    FILER_TRY(RemoveExtents(node.value(), first, kBlocksMax, [&](Transaction& transaction) {
-      transaction.Erase(TruncateKey(inode));
-    }));
+    FILER_TRY(
+        RemoveExtents(node.value(), first, kBlocksMax, Removal::kVolumeOnly,
+                      [&](Transaction& transaction) { transaction.Erase(TruncateKey(inode)); }));
   }
   return volume_.Sync(volume_.store->LastLsn());
 }

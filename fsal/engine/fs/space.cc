@@ -31,6 +31,7 @@ void FileData::DropBlocks(Node& node, std::uint64_t first, std::uint64_t end) {
 }
 
 Result<Lsn> FileData::RemoveExtents(const NodePtr& node, std::uint64_t first, std::uint64_t end,
+                                    Removal removal,
                                     const std::function<void(Transaction&)>& last) {
   Lsn lsn = 0;
   while (first < end) {
@@ -46,16 +47,33 @@ Result<Lsn> FileData::RemoveExtents(const NodePtr& node, std::uint64_t first, st
     if (is_last && last) last(transaction);
     Staged staged(*node);
     staged.record.blocks -= std::min(staged.record.blocks, editor.freed_blocks());
-    // Unstable data dropped here would have made the size stable later.
-    staged.stable_size =
-        std::max(staged.stable_size, std::min(staged.record.size, chunk_end * kBlockBytes));
+    if (removal == Removal::kWithCache) {
+      // Unstable data dropped here would have made the size stable later.
+      staged.stable_size =
+          std::max(staged.stable_size, std::min(staged.record.size, chunk_end * kBlockBytes));
+    }
     lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
     ++node->map_version;
     for (const BlockRun freed : editor.freed()) volume_.allocator.FreeAfter(lsn, freed);
-    DropBlocks(*node, first, chunk_end);
+    if (removal == Removal::kWithCache) DropBlocks(*node, first, chunk_end);
     first = chunk_end;
   }
   return lsn;
+}
+
+Result<void> FileData::FinishTruncation(const NodePtr& node) {
+  std::uint64_t first = 0;
+  {
+    const std::lock_guard lock(node->mutex);
+    if (node->is_dead || node->hidden_from_block == UINT64_MAX) return Ok();
+    first = node->hidden_from_block;
+  }
+  FILER_TRY(RemoveExtents(
+      node, first, kBlocksMax, Removal::kVolumeOnly,
+      [&](Transaction& transaction) { transaction.Erase(TruncateKey(node->inode)); }));
+  const std::lock_guard lock(node->mutex);
+  node->hidden_from_block = UINT64_MAX;
+  return Ok();
 }
 
 // The block of the new end, rewritten with zeroes past it, before the transaction that refers to
@@ -168,15 +186,14 @@ Result<Lsn> FileData::Shrink(const NodePtr& node, std::uint64_t size,
       volume_.counters.cached_bytes.fetch_add(kBlockBytes, std::memory_order_relaxed);
       buffers_.Added(node, tail.block, 1);
     }
-    const bool is_big = node->hidden_from_block != UINT64_MAX;
     lock.unlock();
-    if (!is_big) return lsn;
-    lsn = RemoveExtents(node, first_gone, kBlocksMax, [&](Transaction& transaction) {
-      transaction.Erase(TruncateKey(node->inode));
-    });
-    if (!lsn.has_value()) return lsn;  // the range stays hidden until the next mount finishes it
-    lock.lock();
-    node->hidden_from_block = UINT64_MAX;
+    // The file is short already, for all and for good. From here on others write to it.
+    if (const auto finished = FinishTruncation(node); !finished.has_value()) {
+      FILER_LOG_ERROR(
+          "inode {}: a truncation is not finished: {}; the next write-back or mount "
+          "tries again",
+          node->inode, finished.error().message());
+    }
     return lsn;
   }
   return Errc::kBusy;
@@ -186,6 +203,7 @@ Result<Lsn> FileData::SetSize(const NodePtr& node, std::uint64_t size,
                               const std::function<Result<void>(InodeRecord&)>& edit) {
   if (size > kFileBytesMax) return Errc::kFileTooBig;
   const std::lock_guard flush_lock(node->flush_mutex);
+  FILER_TRY(FinishTruncation(node));
   {
     const std::lock_guard lock(node->mutex);
     if (node->is_dead) return Errc::kStaleHandle;
@@ -204,20 +222,26 @@ Result<Lsn> FileData::SetSize(const NodePtr& node, std::uint64_t size,
 
 // Zeroes part of one block if there is anything in it.
 Result<void> FileData::ZeroEdge(const NodePtr& node, std::uint64_t from, std::uint64_t to) {
-  if (from >= to) return Ok();
-  FILER_TRY(LoadBlock(node, from / kBlockBytes));
-  {
-    const std::lock_guard lock(node->mutex);
-    to = std::min(to, node->record.size);
+  for (int attempt = 0; attempt < kTailRetries; ++attempt) {
     if (from >= to) return Ok();
-    if (!node->blocks.contains(from / kBlockBytes)) {
+    FILER_TRY(LoadBlock(node, from / kBlockBytes));
+    {
+      const std::lock_guard lock(node->mutex);
+      to = std::min(to, node->record.size);
+      if (from >= to) return Ok();
       const std::uint64_t block = from / kBlockBytes;
-      const auto extents = FILER_TRY(FindExtents(*volume_.store, node->inode, block, block + 1));
-      if (extents.empty() || extents.front().is_unwritten) return Ok();
+      if (!node->blocks.contains(block)) {
+        if (block >= node->hidden_from_block) return Ok();
+        const auto extents = FILER_TRY(FindExtents(*volume_.store, node->inode, block, block + 1));
+        if (extents.empty() || extents.front().is_unwritten) return Ok();
+      }
     }
+    const iovec zero{zeroes_.data(), to - from};
+    const auto written = WritePiece(node, from, {&zero, 1}, 0, to - from, Extend::kNever, nullptr);
+    // Shorter meanwhile: zeroes past the new end would make it longer again.
+    if (written.has_value() || !(written.error() == Errc::kOutOfRange)) return written;
   }
-  const iovec zero{zeroes_.data(), to - from};
-  return WritePiece(node, from, {&zero, 1}, 0, to - from, nullptr);
+  return Errc::kBusy;
 }
 
 Result<void> FileData::Deallocate(NodeId id, std::uint64_t offset_bytes,
@@ -239,8 +263,10 @@ Result<void> FileData::Deallocate(NodeId id, std::uint64_t offset_bytes,
   if (inner_end >= inner_first) FILER_TRY(ZeroEdge(node, inner_end, end));
   {
     const std::lock_guard lock(node->flush_mutex);
+    FILER_TRY(FinishTruncation(node));
     if (inner_end > inner_first) {
-      FILER_TRY(RemoveExtents(node, inner_first / kBlockBytes, inner_end / kBlockBytes, nullptr));
+      FILER_TRY(RemoveExtents(node, inner_first / kBlockBytes, inner_end / kBlockBytes,
+                              Removal::kWithCache, nullptr));
     }
     {
       const std::lock_guard node_lock(node->mutex);
@@ -267,6 +293,7 @@ Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint
   const std::uint64_t end = RoundUp(end_bytes, kBlockBytes) / kBlockBytes;
   {
     const std::lock_guard flush_lock(node->flush_mutex);
+    FILER_TRY(FinishTruncation(node));
     std::uint64_t at = offset_bytes / kBlockBytes;
     while (at < end) {  // one hole after the other, a bounded part at a time
       const std::lock_guard lock(node->mutex);

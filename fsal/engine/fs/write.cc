@@ -143,7 +143,7 @@ void FileData::Install(const NodePtr& node, Staging& staging) {
 
 Result<void> FileData::WritePiece(const NodePtr& node, std::uint64_t offset,
                                   std::span<const iovec> data, std::uint64_t skip,
-                                  std::uint64_t length, Attributes* after) {
+                                  std::uint64_t length, Extend extend, Attributes* after) {
   Staging staging;
   FILER_TRY(Stage(offset, data, skip, length, staging));
   const std::uint64_t count = staging.blocks.size();
@@ -152,8 +152,11 @@ Result<void> FileData::WritePiece(const NodePtr& node, std::uint64_t offset,
     std::uint64_t missing_block = 0;
     {
       const std::lock_guard lock(node->mutex);
-      const auto filled = node->is_dead ? Result<bool>(Errc::kStaleHandle)
-                                        : FillEdges(*node, staging, &missing_block);
+      Result<bool> filled = Errc::kStaleHandle;
+      if (!node->is_dead) {
+        const bool fits = extend == Extend::kAsNeeded || staging.end <= node->record.size;
+        filled = fits ? FillEdges(*node, staging, &missing_block) : Errc::kOutOfRange;
+      }
       if (!filled.has_value()) {
         volume_.allocator.Unreserve(count);
         return filled.error();
@@ -179,9 +182,11 @@ Result<void> FileData::WritePiece(const NodePtr& node, std::uint64_t offset,
 
 // Too much unstable data: the writer helps, with its own file first.
 Result<void> FileData::Throttle(const NodePtr& node) {
+  // A cache of dirty blocks only could not make room for any other.
+  const std::uint64_t dirty_max =
+      std::min(volume_.options.dirty_bytes_max, buffers_.cache_bytes_max() / 2);
   const auto is_over = [&] {
-    return volume_.counters.dirty_bytes.load(std::memory_order_relaxed) >
-           volume_.options.dirty_bytes_max;
+    return volume_.counters.dirty_bytes.load(std::memory_order_relaxed) > dirty_max;
   };
   if (!is_over()) return Ok();
   FILER_TRY(WriteBack(node, 0, UINT64_MAX));
@@ -214,7 +219,7 @@ Result<WriteResult> FileData::Write(NodeId id, std::uint64_t offset_bytes,
     const std::uint64_t at = offset_bytes + done;
     const std::uint64_t piece = std::min(length - done, kPieceBytesMax - at % kBlockBytes);
     FILER_TRY(Throttle(node));
-    FILER_TRY(WritePiece(node, at, data, done, piece, &result.attributes));
+    FILER_TRY(WritePiece(node, at, data, done, piece, Extend::kAsNeeded, &result.attributes));
     done += piece;
   }
   result.length_bytes = length;

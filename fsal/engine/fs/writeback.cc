@@ -163,6 +163,7 @@ Result<bool> FileData::WriteBackBatch(const NodePtr& node, std::uint64_t& first,
 
 Result<void> FileData::WriteBackLocked(const NodePtr& node, std::uint64_t first,
                                        std::uint64_t end) {
+  FILER_TRY(FinishTruncation(node));
   // One pass: what is made dirty again behind it is for the next one.
   while (FILER_TRY(WriteBackBatch(node, first, end))) {
   }

@@ -108,6 +108,72 @@ TEST(Threads, StressLeavesASoundVolume) {
   fs.CheckIsSound();
 }
 
+// The extents of a big file go in several transactions. Whoever sees the new size may write again,
+// while they still go: what was acknowledged as stable must not go with them.
+TEST(Threads, AStableWriteDuringABigTruncationIsKept) {
+  constexpr std::uint64_t kExtents = 6000;  // every other block is an extent of its own
+  constexpr std::uint64_t kOffset = (kExtents - 10) * 8192;
+  const auto device = SimDevice::Create(TestEngine::DefaultOptions()).value();
+  TestEngine fs(*device);
+  fs.Format();
+  fs.Mount();
+  const NodeId file = fs.Create(fs.root(), "f");
+  const std::string fresh(4096, 'B');
+  const int rounds = IsLong() ? 100 : 6;
+  for (int round = 0; round < rounds; ++round) {
+    for (std::uint64_t index = 0; index < kExtents; ++index) {
+      fs.Write(file, index * 8192, std::string(4096, 'a'));
+    }
+    ASSERT_TRUE(fs->Commit(file, 0, 0).has_value());
+    std::thread truncating([&] {
+      AttributeChange change;
+      change.size_bytes = 0;
+      EXPECT_TRUE(fs->SetAttributes(kRootCaller, file, change).has_value());
+    });
+    while (fs->GetAttributes(file).value().size_bytes != 0) {
+    }
+    const auto written = fs.Write(file, kOffset, fresh, Stability::kFileSync);
+    EXPECT_EQ(written.committed, Stability::kFileSync);
+    truncating.join();
+    EXPECT_EQ(fs->GetAttributes(file).value().size_bytes, kOffset + fresh.size());
+    EXPECT_EQ(fs.Read(file, kOffset, fresh.size()), fresh) << "round " << round;
+    EXPECT_EQ(fs.Read(file, 0, 4096), std::string(4096, '\0'));
+    fs.Kill();
+    fs.Mount();
+    EXPECT_EQ(fs.Read(file, kOffset, fresh.size()), fresh) << "after a kill, round " << round;
+    if (::testing::Test::HasFailure()) break;
+  }
+  fs.Unmount();
+  fs.CheckIsSound();
+}
+
+// Zeroing the edge of a hole must not make a file longer that was cut meanwhile.
+TEST(Threads, ADeallocationDoesNotUndoATruncation) {
+  const auto device = SimDevice::Create(TestEngine::DefaultOptions()).value();
+  TestEngine fs(*device);
+  fs.Format();
+  fs.Mount();
+  const NodeId file = fs.Create(fs.root(), "f");
+  const int rounds = IsLong() ? 20'000 : 500;
+  for (int round = 0; round < rounds && !::testing::Test::HasFailure(); ++round) {
+    fs.Write(file, 0, std::string(12'000, 'a'));
+    std::atomic<bool> is_going{false};
+    std::thread deallocating([&] {
+      is_going = true;
+      EXPECT_TRUE(fs->Deallocate(kRootCaller, file, 9000, 2000).has_value());
+    });
+    while (!is_going) {
+    }
+    AttributeChange change;
+    change.size_bytes = 8192;
+    EXPECT_TRUE(fs->SetAttributes(kRootCaller, file, change).has_value());
+    deallocating.join();
+    EXPECT_EQ(fs->GetAttributes(file).value().size_bytes, 8192U) << "round " << round;
+  }
+  fs.Unmount();
+  fs.CheckIsSound();
+}
+
 // --- kill -9
 
 constexpr std::uint64_t kVolumeBytes = 96ULL << 20;
