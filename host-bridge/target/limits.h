@@ -22,6 +22,7 @@ inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;
 
 inline constexpr std::uint32_t kMemoryRegionsMax = 64;
 inline constexpr std::uint32_t kIotlbEntriesMax = 4096;
+inline constexpr std::uint32_t kClosingMax = 16;           // replaced descriptors of a session
 inline constexpr std::uint32_t kMessagesPerVisitMax = 32;  // of one session, then others' turn
 
 }  // namespace filer::bridge

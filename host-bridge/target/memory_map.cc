@@ -10,6 +10,7 @@
 
 #include "base/units.h"
 #include "host-bridge/target/fault_guard.h"
+#include "host-bridge/target/peer_descriptor.h"
 
 namespace filer::bridge {
 namespace {
@@ -27,6 +28,9 @@ bool IsSame(const RegionSpec& a, const RegionSpec& b) {
 
 Result<MappedFile> MappedFile::Map(const UniqueFd& fd, std::uint64_t offset,
                                    std::uint64_t size_bytes) {
+  constexpr auto kNoMemory = "shared memory must be a memfd or in tmpfs or hugetlbfs";
+  // First of all: what follows may block on any other file.
+  if (!IsOfKind(fd.get(), DescriptorKind::kMemory)) return Error(Errc::kNotSupported, kNoMemory);
   struct stat status {};
   struct statfs system {};
   if (::fstat(fd.get(), &status) != 0 || ::fstatfs(fd.get(), &system) != 0) {
@@ -34,7 +38,7 @@ Result<MappedFile> MappedFile::Map(const UniqueFd& fd, std::uint64_t offset,
   }
   const bool is_huge = system.f_type == HUGETLBFS_MAGIC;
   if (!S_ISREG(status.st_mode) || (system.f_type != TMPFS_MAGIC && !is_huge)) {
-    return Error(Errc::kNotSupported, "shared memory must be a memfd or in tmpfs or hugetlbfs");
+    return Error(Errc::kNotSupported, kNoMemory);
   }
   const auto file_bytes = static_cast<std::uint64_t>(status.st_size);
   if (size_bytes == 0 || offset > file_bytes || size_bytes > file_bytes - offset) {

@@ -140,6 +140,9 @@ bool Poller::TakeEvents(int timeout_ms) {
       case WaitKind::kKick:
         if (volume.session() != nullptr) volume.session()->CountKick(tag.queue_index);
         break;
+      case WaitKind::kClosed:
+        volume.OnClosed();
+        break;
       case WaitKind::kSession:  // visited below
       case WaitKind::kBackend:  // polled in the next round
       case WaitKind::kWake:

@@ -15,13 +15,14 @@ namespace filer::bridge {
 using virtio::VhostRequest;
 
 Session::Session(UniqueFd socket, const SessionOptions& options, Backend& backend,
-                 VolumeCounters& counters, WaitSet& waits)
+                 VolumeCounters& counters, WaitSet& waits, Closer& closer)
     : socket_(std::move(socket)),
       options_(options),
       backend_(backend),
       info_(backend.Info()),
       counters_(counters),
       waits_(waits),
+      closer_(closer),
       rings_(options.queue_count_max) {
   device_.capacity_sectors = info_.size_bytes / 512;
   device_.is_read_only = info_.is_read_only;
@@ -30,7 +31,11 @@ Session::Session(UniqueFd socket, const SessionOptions& options, Backend& backen
 }
 
 Session::~Session() {
-  FILER_ASSERT(IsQuiet());
+  for (const Ring& ring : rings_) FILER_ASSERT(ring.queue == nullptr);
+}
+
+void Session::Leave() {
+  FILER_ASSERT(IsFinished());
   StopAll();
 }
 
@@ -43,6 +48,7 @@ bool Session::IsQuiet() const {
 void Session::End(const Error& reason) {
   if (is_ending_) return;
   is_ending_ = true;
+  if (waiting_) closer_.Give(std::move(*waiting_));
   waiting_.reset();
   if (reason == Errc::kDeviceGone || reason == Errc::kShuttingDown) {
     FILER_LOG_INFO("volume {}: client left", options_.volume_name);
@@ -61,6 +67,9 @@ void Session::CheckMemory() {
 
 bool Session::VisitSocket() {
   bool did_work = false;
+  if (closer_.backlog() > kClosingMax) {
+    End(Error(Errc::kProtocol, "descriptors come faster than they can be closed"));
+  }
   for (std::uint32_t i = 0; i < kMessagesPerVisitMax && !is_ending_ && !waiting_; ++i) {
     auto complete = receiver_.Advance(socket_.get(), MSG_DONTWAIT);
     if (!complete.has_value()) {
@@ -100,6 +109,11 @@ Result<void> Session::Check(const Message& message) const {
   }
   if (message.fd_count < rule->fds_min || message.fd_count > rule->fds_max) {
     return Error(Errc::kProtocol, fmt::format("{} with {} descriptors", name, message.fd_count));
+  }
+  for (std::size_t i = 0; i < message.fd_count; ++i) {
+    if (IsOfKind(message.fds[i].get(), rule->fd_kind)) continue;
+    return Error(Errc::kProtocol,
+                 fmt::format("{}: descriptor is no {}", name, DescriptorKindText(rule->fd_kind)));
   }
   if (rule->protocol_feature != 0 && !HasProtocol(rule->protocol_feature)) {
     return Error(Errc::kProtocol, fmt::format("{} was not negotiated", name));

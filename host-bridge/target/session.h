@@ -3,7 +3,8 @@
 // waits, and no later one is read, while the poller goes on with other sessions.
 //
 // A peer that breaks the protocol ends its session (IsEnding), and nobody else's; the poller drops
-// the session when IsFinished: drained, so that memory can be unmapped.
+// the session when IsFinished: drained, so that memory can be unmapped. No descriptor that is not
+// what its message says, and no socket, is closed here: the closer does that.
 // Threads: its poller.
 #pragma once
 
@@ -17,7 +18,9 @@
 
 #include "base/file.h"
 #include "host-bridge/target/block_queue.h"
+#include "host-bridge/target/closer.h"
 #include "host-bridge/target/notifier.h"
+#include "host-bridge/target/peer_descriptor.h"
 #include "host-bridge/target/wait_set.h"
 #include "host-bridge/virtio/vhost_user.h"
 
@@ -32,8 +35,8 @@ struct SessionOptions {
 class Session {
  public:
   Session(UniqueFd socket, const SessionOptions& options, Backend& backend,
-          VolumeCounters& counters, WaitSet& waits);
-  ~Session();  // only when IsFinished
+          VolumeCounters& counters, WaitSet& waits, Closer& closer);
+  ~Session();  // only after Leave, on any thread: it uses nothing that is not its own
 
   // Reads and executes messages, a bounded number; true when there were any.
   bool VisitSocket();
@@ -44,6 +47,7 @@ class Session {
   // Ends it: takes no new request, finishes those in flight. Logs why.
   void End(const Error& reason);
   void CheckMemory();  // ends it when the client truncated its memory
+  void Leave();        // stops all queues; only when IsFinished
   bool IsFinished() const { return is_ending_ && IsQuiet(); }
   int socket() const { return socket_.get(); }
 
@@ -86,6 +90,7 @@ class Session {
     virtio::VhostRequest request;
     std::uint32_t payload_bytes_min, payload_bytes_max;
     std::uint32_t fds_min, fds_max;
+    DescriptorKind fd_kind;
     bool needs_quiet;
     std::uint64_t protocol_feature;  // that must be negotiated; 0: none
     Handler handler;
@@ -145,6 +150,7 @@ class Session {
   BackendInfo info_;
   VolumeCounters& counters_;
   WaitSet& waits_;
+  Closer& closer_;
   virtio::VhostReceiver receiver_;
   std::optional<Message> waiting_;  // for quiet
   UniqueFd backend_channel_;

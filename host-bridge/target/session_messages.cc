@@ -1,9 +1,6 @@
-// session_messages.cc: what each vhost-user message does. Sizes, numbers of descriptors, negotiated
-// features and quiet were seen to by Check and VisitSocket, from the table at the end.
+// session_messages.cc: what each vhost-user message does. Sizes, descriptors, negotiated features
+// and quiet were seen to by Check and VisitSocket, from the table at the end.
 #include <fmt/format.h>
-#include <unistd.h>
-
-#include <string_view>
 
 #include "host-bridge/target/session.h"
 
@@ -34,14 +31,6 @@ RegionSpec SpecOf(const virtio::VhostRegion& wire) {
   spec.user_address = wire.user_address;
   spec.mmap_offset = wire.mmap_offset;
   return spec;
-}
-
-// Even waiting for anything else than an eventfd could block the poller: epoll_ctl asks the file.
-bool IsEventFd(int fd) {
-  char target[64] = {};
-  const auto link = fmt::format("/proc/self/fd/{}", fd);
-  if (::readlink(link.c_str(), target, sizeof(target) - 1) < 0) return false;
-  return std::string_view(target) == "anon_inode:[eventfd]";
 }
 
 }  // namespace
@@ -249,11 +238,7 @@ Result<UniqueFd> Session::TakeEventFd(Message& message) {
   if (has_no_fd != (message.fd_count == 0)) {
     return Error(Errc::kProtocol, "descriptor missing, or one too many");
   }
-  UniqueFd fd = std::move(message.fds[0]);
-  if (fd.is_open() && !IsEventFd(fd.get())) {
-    return Error(Errc::kProtocol, "descriptor is no eventfd");
-  }
-  return fd;
+  return std::move(message.fds[0]);
 }
 
 Result<void> Session::OnSetVringKick(Message& message, Reply&) {
@@ -295,6 +280,7 @@ Result<void> Session::OnSetVringEnable(Message& message, Reply&) {
 }
 
 Result<void> Session::OnSetBackendReqFd(Message& message, Reply&) {
+  if (backend_channel_.is_open()) closer_.Give(std::move(backend_channel_));
   backend_channel_ = std::move(message.fds[0]);
   for (Ring& ring : rings_) ring.asked = {};
   for (std::uint32_t i = 0; i < rings_.size(); ++i) TryStart(i);
@@ -363,6 +349,7 @@ Result<void> Session::OnSetInflightFd(Message& message, Reply&) {
 
 std::span<const Session::Rule> Session::Rules() {
   using R = VhostRequest;
+  using K = DescriptorKind;
   using S = Session;
   constexpr std::uint32_t kU64 = sizeof(virtio::VhostU64);
   constexpr std::uint32_t kState = sizeof(virtio::VhostVringState);
@@ -370,41 +357,46 @@ std::span<const Session::Rule> Session::Rules() {
   constexpr std::uint32_t kInflight = sizeof(virtio::VhostInflight);
   constexpr std::uint32_t kConfigMin = offsetof(virtio::VhostConfig, data);
   static constexpr Rule kRules[] = {
-      // request, payload min and max, descriptors min and max, needs quiet, protocol feature
-      {R::kGetFeatures, 0, 0, 0, 0, false, 0, &S::OnGetFeatures},
-      {R::kSetFeatures, kU64, kU64, 0, 0, true, 0, &S::OnSetFeatures},
-      {R::kSetOwner, 0, 0, 0, 0, false, 0, &S::OnSetOwner},
-      {R::kResetOwner, 0, 0, 0, 0, true, 0, &S::OnReset},
-      {R::kResetDevice, 0, 0, 0, 0, true, virtio::kProtocolResetDevice, &S::OnReset},
-      {R::kGetProtocolFeatures, 0, 0, 0, 0, false, 0, &S::OnGetProtocolFeatures},
-      {R::kSetProtocolFeatures, kU64, kU64, 0, 0, false, 0, &S::OnSetProtocolFeatures},
-      {R::kGetQueueNum, 0, 0, 0, 0, false, virtio::kProtocolMultiQueue, &S::OnGetQueueNum},
-      {R::kGetConfig, kConfigMin, sizeof(virtio::VhostConfig), 0, 0, false, virtio::kProtocolConfig,
-       &S::OnGetConfig},
-      {R::kSetConfig, kConfigMin, sizeof(virtio::VhostConfig), 0, 0, false, virtio::kProtocolConfig,
-       &S::OnSetConfig},
-      {R::kSetMemTable, 8, sizeof(virtio::VhostMemoryTable), 0, virtio::kVhostTableRegionsMax, true,
-       0, &S::OnSetMemTable},
-      {R::kGetMaxMemSlots, 0, 0, 0, 0, false, virtio::kProtocolMemorySlots, &S::OnGetMaxMemSlots},
-      {R::kAddMemReg, kRegion, kRegion, 1, 1, true, virtio::kProtocolMemorySlots, &S::OnAddMemReg},
-      {R::kRemMemReg, kRegion, kRegion, 0, 1, true, virtio::kProtocolMemorySlots, &S::OnRemMemReg},
-      {R::kSetVringNum, kState, kState, 0, 0, false, 0, &S::OnSetVringNum},
+      // request, payload min and max, descriptors min and max and kind, needs quiet, protocol
+      // feature
+      {R::kGetFeatures, 0, 0, 0, 0, K::kNone, false, 0, &S::OnGetFeatures},
+      {R::kSetFeatures, kU64, kU64, 0, 0, K::kNone, true, 0, &S::OnSetFeatures},
+      {R::kSetOwner, 0, 0, 0, 0, K::kNone, false, 0, &S::OnSetOwner},
+      {R::kResetOwner, 0, 0, 0, 0, K::kNone, true, 0, &S::OnReset},
+      {R::kResetDevice, 0, 0, 0, 0, K::kNone, true, virtio::kProtocolResetDevice, &S::OnReset},
+      {R::kGetProtocolFeatures, 0, 0, 0, 0, K::kNone, false, 0, &S::OnGetProtocolFeatures},
+      {R::kSetProtocolFeatures, kU64, kU64, 0, 0, K::kNone, false, 0, &S::OnSetProtocolFeatures},
+      {R::kGetQueueNum, 0, 0, 0, 0, K::kNone, false, virtio::kProtocolMultiQueue,
+       &S::OnGetQueueNum},
+      {R::kGetConfig, kConfigMin, sizeof(virtio::VhostConfig), 0, 0, K::kNone, false,
+       virtio::kProtocolConfig, &S::OnGetConfig},
+      {R::kSetConfig, kConfigMin, sizeof(virtio::VhostConfig), 0, 0, K::kNone, false,
+       virtio::kProtocolConfig, &S::OnSetConfig},
+      {R::kSetMemTable, 8, sizeof(virtio::VhostMemoryTable), 0, virtio::kVhostTableRegionsMax,
+       K::kMemory, true, 0, &S::OnSetMemTable},
+      {R::kGetMaxMemSlots, 0, 0, 0, 0, K::kNone, false, virtio::kProtocolMemorySlots,
+       &S::OnGetMaxMemSlots},
+      {R::kAddMemReg, kRegion, kRegion, 1, 1, K::kMemory, true, virtio::kProtocolMemorySlots,
+       &S::OnAddMemReg},
+      {R::kRemMemReg, kRegion, kRegion, 0, 1, K::kMemory, true, virtio::kProtocolMemorySlots,
+       &S::OnRemMemReg},
+      {R::kSetVringNum, kState, kState, 0, 0, K::kNone, false, 0, &S::OnSetVringNum},
       {R::kSetVringAddr, sizeof(virtio::VhostVringAddress), sizeof(virtio::VhostVringAddress), 0, 0,
-       true, 0, &S::OnSetVringAddr},
-      {R::kSetVringBase, kState, kState, 0, 0, false, 0, &S::OnSetVringBase},
-      {R::kGetVringBase, kState, kState, 0, 0, true, 0, &S::OnGetVringBase},
-      {R::kSetVringKick, kU64, kU64, 0, 1, true, 0, &S::OnSetVringKick},
-      {R::kSetVringCall, kU64, kU64, 0, 1, false, 0, &S::OnSetVringCall},
-      {R::kSetVringErr, kU64, kU64, 0, 1, false, 0, &S::OnSetVringErr},
-      {R::kSetVringEnable, kState, kState, 0, 0, true, 0, &S::OnSetVringEnable},
-      {R::kSetBackendReqFd, 0, 0, 1, 1, false, virtio::kProtocolBackendRequest,
+       K::kNone, true, 0, &S::OnSetVringAddr},
+      {R::kSetVringBase, kState, kState, 0, 0, K::kNone, false, 0, &S::OnSetVringBase},
+      {R::kGetVringBase, kState, kState, 0, 0, K::kNone, true, 0, &S::OnGetVringBase},
+      {R::kSetVringKick, kU64, kU64, 0, 1, K::kEvent, true, 0, &S::OnSetVringKick},
+      {R::kSetVringCall, kU64, kU64, 0, 1, K::kEvent, false, 0, &S::OnSetVringCall},
+      {R::kSetVringErr, kU64, kU64, 0, 1, K::kEvent, false, 0, &S::OnSetVringErr},
+      {R::kSetVringEnable, kState, kState, 0, 0, K::kNone, true, 0, &S::OnSetVringEnable},
+      {R::kSetBackendReqFd, 0, 0, 1, 1, K::kStream, false, virtio::kProtocolBackendRequest,
        &S::OnSetBackendReqFd},
-      {R::kIotlbMessage, sizeof(virtio::VhostIotlb), sizeof(virtio::VhostIotlb), 0, 0, true, 0,
-       &S::OnIotlb},
-      {R::kGetInflightFd, kInflight, kInflight + 4, 0, 0, false, virtio::kProtocolInflight,
-       &S::OnGetInflightFd},
-      {R::kSetInflightFd, kInflight, kInflight + 4, 1, 1, true, virtio::kProtocolInflight,
-       &S::OnSetInflightFd},
+      {R::kIotlbMessage, sizeof(virtio::VhostIotlb), sizeof(virtio::VhostIotlb), 0, 0, K::kNone,
+       true, 0, &S::OnIotlb},
+      {R::kGetInflightFd, kInflight, kInflight + 4, 0, 0, K::kNone, false,
+       virtio::kProtocolInflight, &S::OnGetInflightFd},
+      {R::kSetInflightFd, kInflight, kInflight + 4, 1, 1, K::kMemory, true,
+       virtio::kProtocolInflight, &S::OnSetInflightFd},
   };
   return kRules;
 }

@@ -53,30 +53,44 @@ Result<UniqueFd> ListenAt(const std::string& path) {
 Result<std::unique_ptr<Volume>> Volume::Create(const VolumeOptions& options,
                                                std::unique_ptr<Backend> backend) {
   UniqueFd listener = FILER_TRY(ListenAt(options.socket_path));
-  return std::unique_ptr<Volume>(new Volume(options, std::move(backend), std::move(listener)));
+  auto closer = FILER_TRY(Closer::Create());
+  return std::unique_ptr<Volume>(
+      new Volume(options, std::move(backend), std::move(listener), std::move(closer)));
 }
 
-Volume::~Volume() { ::unlink(options_.socket_path.c_str()); }
+Volume::~Volume() {
+  ::unlink(options_.socket_path.c_str());
+  closer_->Give(std::move(listener_));  // clients in its backlog may have sent descriptors
+}
 
 Result<void> Volume::Join(WaitSet& waits, std::uint32_t index) {
   waits_ = &waits;
   index_ = index;
-  return waits.Add(listener_.get(), {WaitKind::kListener, index, 0});
+  FILER_TRY(waits.Add(closer_->idle_fd(), {WaitKind::kClosed, index, 0}));
+  return ListenAgain();
+}
+
+Result<void> Volume::ListenAgain() {
+  if (is_listening_) return Ok();
+  FILER_TRY(waits_->Add(listener_.get(), {WaitKind::kListener, index_, 0}));
+  is_listening_ = true;
+  return Ok();
 }
 
 void Volume::Accept() {
   if (session_ != nullptr) return;
   UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
   if (!socket.is_open()) return;  // it left again
-  waits_->Remove(listener_.get());
   const auto added = waits_->Add(socket.get(), {WaitKind::kSession, index_, 0});
   if (!added.has_value()) {
     FILER_LOG_ERROR("volume {}: {}", options_.name, added.assume_error().message());
-    return;
+    return closer_->Give(std::move(socket));
   }
+  waits_->Remove(listener_.get());
+  is_listening_ = false;
   SessionOptions session_options{options_.name, index_, options_.queue_count_max};
-  session_ =
-      std::make_unique<Session>(std::move(socket), session_options, *backend_, counters_, *waits_);
+  session_ = std::make_unique<Session>(std::move(socket), session_options, *backend_, counters_,
+                                       *waits_, *closer_);
   is_connected_.store(true, std::memory_order_relaxed);
   FILER_LOG_INFO("volume {}: client connected", options_.name);
 }
@@ -94,9 +108,15 @@ bool Volume::Visit() {
 
 void Volume::DropFinished() {
   waits_->Remove(session_->socket());
-  session_.reset();
+  session_->Leave();
+  closer_->Give(std::move(session_));
   is_connected_.store(false, std::memory_order_relaxed);
-  const auto added = waits_->Add(listener_.get(), {WaitKind::kListener, index_, 0});
+}
+
+void Volume::OnClosed() {
+  closer_->DrainIdle();
+  if (session_ != nullptr || closer_->backlog() > 0) return;  // of a session that goes on, too
+  const auto added = ListenAgain();
   if (!added.has_value()) {
     FILER_LOG_ERROR("volume {}: {}", options_.name, added.assume_error().message());
   }

@@ -1,5 +1,7 @@
 // volume.h: one volume offered on one vhost-user socket, to one client at a time. A second client
-// waits in the socket's backlog until the first has left.
+// waits in the socket's backlog until the first has left, and what it gave is closed: a client
+// whose descriptors cannot be closed holds up this volume only.
+//
 // Threads: made before the poller starts; then its poller's, but for what counters() and
 // is_connected() say.
 #pragma once
@@ -9,6 +11,7 @@
 #include <string>
 
 #include "host-bridge/backend/backend.h"
+#include "host-bridge/target/closer.h"
 #include "host-bridge/target/counters.h"
 #include "host-bridge/target/session.h"
 #include "host-bridge/target/wait_set.h"
@@ -39,22 +42,31 @@ class Volume {
   Session* session() { return session_.get(); }
   // Serves sockets of the session and drops it when it is over. True when it did something.
   bool Visit();
+  // What a session left is closed: takes the next client.
+  void OnClosed();
   bool Round() { return session_ != nullptr && session_->Round(); }
   // Makes all that was written durable. Blocking; with no session only.
   Result<void> Flush();
 
  private:
-  Volume(const VolumeOptions& options, std::unique_ptr<Backend> backend, UniqueFd listener)
-      : options_(options), backend_(std::move(backend)), listener_(std::move(listener)) {}
+  Volume(const VolumeOptions& options, std::unique_ptr<Backend> backend, UniqueFd listener,
+         std::unique_ptr<Closer> closer)
+      : options_(options),
+        backend_(std::move(backend)),
+        listener_(std::move(listener)),
+        closer_(std::move(closer)) {}
   void DropFinished();
+  Result<void> ListenAgain();
 
   VolumeOptions options_;
   std::unique_ptr<Backend> backend_;
   UniqueFd listener_;
+  std::unique_ptr<Closer> closer_;
   VolumeCounters counters_;
   WaitSet* waits_ = nullptr;
   std::uint32_t index_ = 0;
   std::unique_ptr<Session> session_;
+  bool is_listening_ = false;
   std::atomic<bool> is_connected_ = false;
 };
 

@@ -10,7 +10,7 @@
 
 namespace filer::bridge {
 
-enum class WaitKind : std::uint8_t { kWake, kListener, kSession, kKick, kBackend };
+enum class WaitKind : std::uint8_t { kWake, kListener, kSession, kKick, kBackend, kClosed };
 
 struct WaitTag {
   WaitKind kind = WaitKind::kWake;

@@ -12,14 +12,18 @@
 namespace filer::virtio {
 namespace {
 
+constexpr std::size_t kRightsMax = 253;  // SCM_MAX_FD of the kernel
+
 Error SocketError(int code, const char* what) {
   if (code == EAGAIN || code == EWOULDBLOCK) return Errc::kTimedOut;
   if (code == EPIPE || code == ECONNRESET) return Errc::kDeviceGone;
   return Error::System(code, what);
 }
 
-// Takes every descriptor of the control data; those past the table are closed.
-bool TakeDescriptors(msghdr& message, VhostMessage& out) {
+}  // namespace
+
+// Takes every descriptor of the control data. False: more than the table has room for.
+bool VhostReceiver::TakeDescriptors(msghdr& message) {
   bool all_fit = (message.msg_flags & MSG_CTRUNC) == 0;
   for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
        control = CMSG_NXTHDR(&message, control)) {
@@ -29,21 +33,22 @@ bool TakeDescriptors(msghdr& message, VhostMessage& out) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof(int));
       UniqueFd owned(fd);
-      if (out.fd_count == out.fds.size()) {
+      if (message_.fd_count < message_.fds.size()) {
+        message_.fds[message_.fd_count++] = std::move(owned);
+      } else {
+        surplus_.push_back(std::move(owned));
         all_fit = false;
-        continue;
       }
-      out.fds[out.fd_count++] = std::move(owned);
     }
   }
   return all_fit;
 }
 
-// Reads up to `size` bytes; descriptors that come along go to `out`. kWouldBlock: none there now.
-Result<std::size_t> ReceiveSome(int socket, int flags, std::byte* data, std::size_t size,
-                                VhostMessage& out) {
-  // Room for more than we take: what the peer sends too much is seen and closed, not leaked.
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 32)];
+// Reads up to `size` bytes, and the descriptors that come along. kWouldBlock: none there now.
+Result<std::size_t> VhostReceiver::ReceiveSome(int socket, int flags, std::byte* data,
+                                               std::size_t size) {
+  // Room for all that one message can bring: the kernel would close here what does not fit.
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kRightsMax)];
   iovec vector{data, size};
   msghdr message{};
   message.msg_iov = &vector;
@@ -59,14 +64,12 @@ Result<std::size_t> ReceiveSome(int socket, int flags, std::byte* data, std::siz
     if (is_empty && (flags & MSG_DONTWAIT) != 0) return Errc::kWouldBlock;
     return SocketError(errno, "recvmsg on a vhost-user socket");
   }
-  if (!TakeDescriptors(message, out)) {
+  if (!TakeDescriptors(message)) {
     return Error(Errc::kProtocol, "vhost-user message with too many descriptors");
   }
   if (got == 0) return Errc::kDeviceGone;
   return static_cast<std::size_t>(got);
 }
-
-}  // namespace
 
 std::string_view VhostRequestName(std::uint32_t request) {
   static constexpr std::pair<VhostRequest, std::string_view> kNames[] = {
@@ -154,7 +157,7 @@ Result<bool> VhostReceiver::Advance(int socket, int recv_flags) {
     std::byte* const into = has_header
                                 ? message_.payload.data() + (received_bytes_ - kHeaderBytes)
                                 : reinterpret_cast<std::byte*>(&message_.header) + received_bytes_;
-    auto got = ReceiveSome(socket, recv_flags, into, wanted - received_bytes_, message_);
+    auto got = ReceiveSome(socket, recv_flags, into, wanted - received_bytes_);
     if (!got.has_value()) {
       if (got.assume_error() == Errc::kWouldBlock) return false;
       return std::move(got).assume_error();

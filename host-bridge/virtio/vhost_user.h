@@ -9,10 +9,13 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "base/endian.h"
 #include "base/file.h"
 #include "base/result.h"
+
+struct msghdr;
 
 namespace filer::virtio {
 
@@ -208,7 +211,8 @@ Result<void> SendVhostMessage(int socket, const VhostHeader& header,
 // descriptors (all of which are closed).
 Result<VhostMessage> ReceiveVhostMessage(int socket);
 
-// The same without blocking, for one socket: keeps what has come of the next message.
+// The same without blocking, for one socket: keeps what has come of the next message. It keeps also
+// what descriptors there are too many of, until it is destroyed: closing them may block.
 class VhostReceiver {
  public:
   // True: a message is complete, take it with Take. False: nothing more to read for now. Errors as
@@ -218,7 +222,11 @@ class VhostReceiver {
 
  private:
   VhostMessage message_;
+  Result<std::size_t> ReceiveSome(int socket, int flags, std::byte* data, std::size_t size);
+  bool TakeDescriptors(msghdr& message);
+
   std::size_t received_bytes_ = 0;  // header and payload
+  std::vector<UniqueFd> surplus_;
 };
 
 }  // namespace filer::virtio
