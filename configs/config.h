@@ -19,6 +19,9 @@ namespace filer::configs {
 enum class Accelerator { kAuto, kKvm, kTcg };
 enum class Squash { kRoot, kNone, kAll };
 enum class VolumeBackend { kFile, kMemory };
+// Of the guest: QEMU's own network with port forwarding, a tap device of the host, or an SR-IOV
+// virtual function.
+enum class Nic { kUser, kTap, kVf };
 
 inline constexpr std::uint32_t kNobody = 65534;  // Debian's nobody and nogroup
 inline constexpr std::uint64_t kVolumeBytesMin = 64ULL << 20;
@@ -28,6 +31,10 @@ struct GuestConfig {
   std::uint32_t memory_mb = 1024;
   std::uint32_t cpus = 2;
   Accelerator accel = Accelerator::kAuto;
+  Nic nic = Nic::kUser;
+  std::string nic_device;  // kTap: its name; kVf: its PCI address, "0000:03:10.2"
+  std::string address;     // kTap and kVf: the guest's own, "192.0.2.5/24"
+  std::string gateway;     // empty: none
   friend bool operator==(const GuestConfig&, const GuestConfig&) = default;
 };
 

@@ -19,7 +19,8 @@ using Keys = std::span<const std::string_view>;
 constexpr std::array<std::string_view, 6> kRootKeys = {"appliance", "guest",  "nfs",
                                                        "smb",       "volume", "export"};
 constexpr std::array<std::string_view, 1> kApplianceKeys = {"name"};
-constexpr std::array<std::string_view, 3> kGuestKeys = {"memory_mb", "cpus", "accel"};
+constexpr std::array<std::string_view, 6> kGuestKeys = {"memory_mb", "cpus",    "accel",
+                                                        "nic",       "address", "gateway"};
 constexpr std::array<std::string_view, 3> kNfsKeys = {"port", "mount_port", "address"};
 constexpr std::array<std::string_view, 3> kSmbKeys = {"port", "address", "user"};
 constexpr std::array<std::string_view, 4> kVolumeKeys = {"name", "path", "size", "backend"};
@@ -52,10 +53,53 @@ void ReadAddress(TableReader& reader, std::string& target) {
   }
 }
 
+// False: it is wrong, so nothing can be said about what depends on it.
+bool ReadNic(TableReader& reader, GuestConfig& guest) {
+  std::string text;
+  if (!reader.Has("nic")) return true;
+  if (!reader.String("nic", text)) return false;
+  if (text == "user") return true;
+  const std::size_t colon = text.find(':');
+  const std::string kind = text.substr(0, colon);
+  guest.nic_device = colon == std::string::npos ? "" : text.substr(colon + 1);
+  if (kind == "tap" && IsInterfaceName(guest.nic_device)) {
+    guest.nic = Nic::kTap;
+  } else if (kind == "vf" && IsPciAddress(guest.nic_device)) {
+    guest.nic = Nic::kVf;
+  } else {
+    reader.AddError("nic", "write \"user\", \"tap:NAME\" or \"vf:0000:03:10.2\"");
+    return false;
+  }
+  return true;
+}
+
+// The address of the guest, when its NIC is not QEMU's own network.
+void ReadGuestAddress(TableReader& reader, GuestConfig& guest) {
+  const bool has_address = reader.String("address", guest.address);
+  const bool has_gateway = reader.String("gateway", guest.gateway);
+  if (guest.nic == Nic::kUser) {
+    if (has_address)
+      reader.AddError("address", "is for nic = \"tap:...\" or \"vf:...\" only; remove it");
+    if (has_gateway)
+      reader.AddError("gateway", "is for nic = \"tap:...\" or \"vf:...\" only; remove it");
+    return;
+  }
+  if (!has_address) {
+    reader.AddError("nic", "needs the guest's address; add address = \"192.0.2.5/24\"");
+  } else if (!IsHostInNetwork(guest.address)) {
+    reader.AddError("address",
+                    "is not an IPv4 address with its prefix; write e.g. \"192.0.2.5/24\"");
+  }
+  if (has_gateway && !IsIpv4(guest.gateway)) {
+    reader.AddError("gateway", "is not an IPv4 address; write e.g. \"192.0.2.1\"");
+  }
+}
+
 void ReadGuest(TableReader& reader, GuestConfig& guest) {
   reader.Integer("memory_mb", 256, 1 << 20, guest.memory_mb);
   reader.Integer("cpus", 1, 256, guest.cpus);
   reader.Word("accel", {Accelerator::kAuto, Accelerator::kKvm, Accelerator::kTcg}, guest.accel);
+  if (ReadNic(reader, guest)) ReadGuestAddress(reader, guest);
 }
 
 // Ports must differ, because all servers may listen on one address.
@@ -266,6 +310,16 @@ void ReadRoot(const toml::table& table, const std::string& home, ApplianceConfig
   TableReader smb(table_or_none("smb"), "[smb]", Keys(kSmbKeys), errors);
   config.smb.address = config.nfs.address;
   ReadSmb(smb, config.smb, ports);
+  if (config.guest.nic != Nic::kUser) {
+    // The guest has an address of its own; nothing listens on this machine.
+    for (TableReader* reader : {&nfs, &smb}) {
+      if (reader->Has("address")) {
+        reader->AddError("address", "is that of [guest] with this nic; remove it here");
+      }
+    }
+    config.nfs.address = config.smb.address =
+        config.guest.address.substr(0, config.guest.address.find('/'));
+  }
   ReadVolumes(root, home, config, errors);
   ReadExports(root, config, errors);
 }

@@ -149,6 +149,36 @@ std::optional<std::string> WhyNotPath(std::string_view text) {
   }
 }
 
+bool IsIpv4(std::string_view text) {
+  const auto address = ToBinary(text);
+  return address.has_value() && address->family == AF_INET;
+}
+
+bool IsHostInNetwork(std::string_view text) {
+  const std::size_t slash = text.find('/');
+  if (slash == std::string_view::npos || !IsIpv4(text.substr(0, slash))) return false;
+  int bits = 0;
+  const char* end = text.data() + text.size();
+  const auto [parsed, error] = std::from_chars(text.data() + slash + 1, end, bits);
+  return error == std::errc() && parsed == end && bits >= 1 && bits <= 31;
+}
+
+bool IsInterfaceName(std::string_view text) {
+  return !text.empty() && text.size() <= 15 && text[0] != '-' &&
+         std::all_of(text.begin(), text.end(), [](char c) {
+           return IsDigit(c) || IsLower(c) || IsUpper(c) || c == '_' || c == '-' || c == '.';
+         });
+}
+
+bool IsPciAddress(std::string_view text) {
+  constexpr std::string_view kForm = "hhhh:hh:hh.h";
+  return text.size() == kForm.size() &&
+         std::equal(text.begin(), text.end(), kForm.begin(), [](char c, char form) {
+           const bool is_hex = IsDigit(c) || (c >= 'a' && c <= 'f');
+           return form == 'h' ? is_hex : c == form;
+         });
+}
+
 Result<std::string> ParseAddress(std::string_view text) {
   const auto address = ToBinary(text);
   if (!address) return Error(Errc::kInvalidArgument, "write an address such as 127.0.0.1 or ::1");

@@ -30,6 +30,12 @@ std::optional<std::string> WhyNotPath(std::string_view text);
 
 // An IPv4 or IPv6 address in its canonical form. Errors: kInvalidArgument.
 Result<std::string> ParseAddress(std::string_view text);
+// "192.0.2.5", and "192.0.2.5/24" with a prefix of 1 to 31 bits.
+bool IsIpv4(std::string_view text);
+bool IsHostInNetwork(std::string_view text);
+// Of a network interface (Linux: 1 to 15 bytes), and of a PCI function, "0000:03:10.2".
+bool IsInterfaceName(std::string_view text);
+bool IsPciAddress(std::string_view text);
 // "*", an address, or a network: canonical form. Errors: kInvalidArgument with what to write.
 Result<std::string> ParseClientRule(std::string_view text);
 

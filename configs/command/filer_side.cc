@@ -7,10 +7,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <span>
 #include <thread>
 
+#include "base/crc32c.h"
+#include "base/file.h"
 #include "configs/command/console.h"
 #include "configs/command/image.h"
 #include "configs/command/live.h"
@@ -65,6 +69,41 @@ Result<void> CheckPort(const std::string& address, std::uint16_t port, const std
   return Error::System(errno, fmt::format("cannot listen on {}:{} ({})", address, port, key));
 }
 
+// A MAC address that stays, and differs from that of other filers: QEMU's prefix, then a digest of
+// the machine and the home.
+std::string MacOf(const Home& home) {
+  const auto machine = ReadWholeFile("/etc/machine-id");
+  const std::string text = (machine ? machine.value() : std::string()) + home.root;
+  const std::uint32_t digest = Crc32c(std::as_bytes(std::span(text)));
+  return fmt::format("52:54:00:{:02x}:{:02x}:{:02x}", digest >> 16 & 0xff, digest >> 8 & 0xff,
+                     digest & 0xff);
+}
+
+guest::GuestNetwork NetworkOf(const Home& home, const configs::ApplianceConfig& config) {
+  guest::GuestNetwork network;
+  network.guest_address = config.guest.address;
+  network.guest_gateway = config.guest.gateway;
+  switch (config.guest.nic) {
+    case configs::Nic::kTap:
+      network.kind = guest::NetworkKind::kTap;
+      network.tap_device = config.guest.nic_device;
+      network.mac = MacOf(home);
+      break;
+    case configs::Nic::kVf:
+      network.kind = guest::NetworkKind::kVf;
+      network.vf_address = config.guest.nic_device;
+      break;
+    case configs::Nic::kUser:
+      network.forwards = {{config.nfs.address, config.nfs.port, config.nfs.port},
+                          {config.smb.address, config.smb.port, config.smb.port}};
+      if (config.nfs.mount_port != config.nfs.port) {
+        network.forwards.push_back(
+            {config.nfs.address, config.nfs.mount_port, config.nfs.mount_port});
+      }
+  }
+  return network;
+}
+
 Result<FilerSide> StartGuestSide(const Home& home, const Installation& installation,
                                  const configs::ApplianceConfig& config, const UpOptions& options) {
   const ImageFolder image = FILER_TRY(EnsureImage(installation));
@@ -82,14 +121,7 @@ Result<FilerSide> StartGuestSide(const Home& home, const Installation& installat
   for (std::size_t index = 0; index < config.volumes.size(); ++index) {
     machine.disks.push_back({.socket_path = home.VolumeSocket(index)});
   }
-  machine.network.forwards = {
-      {config.nfs.address, config.nfs.port, config.nfs.port},
-      {config.smb.address, config.smb.port, config.smb.port},
-  };
-  if (config.nfs.mount_port != config.nfs.port) {
-    machine.network.forwards.push_back(
-        {config.nfs.address, config.nfs.mount_port, config.nfs.mount_port});
-  }
+  machine.network = NetworkOf(home, config);
   Step step("booting the guest");
   machine.on_progress = [&step](const std::string& line) { step.Progress(line); };
   const auto running = FILER_TRY(guest::StartGuest(machine));
@@ -163,7 +195,24 @@ configs::RunPaths PathsOf(const Home& home, const Installation& installation,
 
 }  // namespace
 
-Result<void> CheckPorts(const configs::ApplianceConfig& config) {
+Result<void> CheckNetwork(const configs::ApplianceConfig& config, const std::string& mode) {
+  const bool has_own_nic = config.guest.nic != configs::Nic::kUser;
+  if (mode == "host" && has_own_nic) {
+    return Error(Errc::kConfigInvalid,
+                 "[guest] nic is for mode guest; remove nic and address for --mode host");
+  }
+  if (mode == "guest" && has_own_nic) return Ok();
+  for (const configs::ExportConfig& share : config.exports) {
+    // QEMU's own network hides clients: the guest sees one address, its gateway's.
+    if (mode != "guest" || share.clients.empty() ||
+        std::find(share.clients.begin(), share.clients.end(), "*") != share.clients.end()) {
+      continue;
+    }
+    return Error(Errc::kConfigInvalid,
+                 fmt::format("[[export]] {}: clients cannot be told apart through the guest's user "
+                             "network; set [guest] nic to a tap or vf, or use --mode host",
+                             share.name));
+  }
   FILER_TRY(CheckPort(config.nfs.address, config.nfs.port, "nfs.port"));
   if (config.nfs.mount_port != config.nfs.port) {
     FILER_TRY(CheckPort(config.nfs.address, config.nfs.mount_port, "nfs.mount_port"));

@@ -22,8 +22,9 @@ struct FilerSide {
   std::string qmp_socket;
 };
 
-// Errors: kBusy "port N is in use" for the first NFS or SMB port that somebody listens on.
-Result<void> CheckPorts(const configs::ApplianceConfig& config);
+// Errors: kBusy "port N is in use" for the first NFS or SMB port that somebody listens on (when it
+// is this machine that listens); kConfigInvalid for what the mode ("guest", "host") cannot do.
+Result<void> CheckNetwork(const configs::ApplianceConfig& config, const std::string& mode);
 
 // Guest mode: builds the image if its inputs changed, then boots it until the agent answers. Host
 // mode: starts the agent. Errors: one line with the log that tells more. Blocking.

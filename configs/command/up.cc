@@ -140,7 +140,7 @@ Result<void> Bring(const Home& home, const UpOptions& options, const Applied& ap
   Liveness live = Look(home, state);
   if (!live.is_bridge_running) {
     FILER_TRY(PrepareVolumes(applied));
-    if (!live.is_filer_running) FILER_TRY(CheckPorts(applied.config));
+    if (!live.is_filer_running) FILER_TRY(CheckNetwork(applied.config, options.mode));
     state.bridge = FILER_TRY(StartBridge(home, installation, applied.config));
     started.Bridge(state.bridge);
     if (live.is_filer_running) WaitForReconnect(home, state);
@@ -148,7 +148,7 @@ Result<void> Bring(const Home& home, const UpOptions& options, const Applied& ap
   }
   FILER_TRY(EndRemains(home, state, live));
   if (!IsRunning(state.filer)) {
-    FILER_TRY(CheckPorts(applied.config));
+    FILER_TRY(CheckNetwork(applied.config, options.mode));
     FilerSide side = FILER_TRY(StartFilerSide(home, installation, applied.config, options));
     state.mode = side.mode;
     state.accel = side.accel;

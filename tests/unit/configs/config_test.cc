@@ -31,6 +31,23 @@ TEST(ParseConfig, AnEmptyFileIsTheDefault) {
   EXPECT_EQ(DefaultConfig(kHome).volumes.at(0).path, "/var/lib/nearmetal/volumes/main.img");
 }
 
+TEST(ParseConfig, AGuestOnATapOrAVfHasItsOwnAddress) {
+  for (const auto& [nic, kind, device] :
+       {std::tuple{"tap:nm0", Nic::kTap, "nm0"}, {"vf:0000:03:10.2", Nic::kVf, "0000:03:10.2"}}) {
+    const ParsedConfig parsed =
+        ParseConfig(std::string("[guest]\nnic = \"") + nic +
+                        "\"\naddress = \"192.0.2.5/24\"\ngateway = \"192.0.2.1\"\n",
+                    "x.toml", kHome);
+    ASSERT_THAT(parsed.errors, ElementsAre());
+    EXPECT_EQ(parsed.config.guest.nic, kind);
+    EXPECT_EQ(parsed.config.guest.nic_device, device);
+    EXPECT_EQ(parsed.config.guest.address, "192.0.2.5/24");
+    EXPECT_EQ(parsed.config.guest.gateway, "192.0.2.1");
+    EXPECT_EQ(parsed.config.nfs.address, "192.0.2.5");
+    EXPECT_EQ(parsed.config.smb.address, "192.0.2.5");
+  }
+}
+
 TEST(ParseConfig, ReadsEveryKey) {
   const ParsedConfig parsed = ParseConfig(R"(
 [appliance]
@@ -152,39 +169,51 @@ TEST_P(RefusesEach, WithOneClearLine) {
 
 INSTANTIATE_TEST_SUITE_P(
     ParseConfig, RefusesEach,
-    testing::Values(BadCase{"appliance = 1", "write a table, [appliance]"},
-                    BadCase{"[appliance]\nname = \"a b\"", "write 1 to 63"},
-                    BadCase{"[guest]\nmemory_mb = 1", "write 256 to"},
-                    BadCase{"[guest]\naccel = \"kmv\"", "write one of auto, kvm, tcg (\"kvm\"?)"},
-                    BadCase{"[nfs]\naddress = \"localhost\"", "write an address such as"},
-                    BadCase{"[nfs]\nport = 0", "write 1 to 65535"},
-                    BadCase{"[nfs]\nport = 1.5", "number with a point"},
-                    BadCase{"[smb]\nuser = \"Root!\"", "small letters"},
-                    BadCase{"[volume]\nname = \"a\"", "write it with two brackets"},
-                    BadCase{"volume = [1]", "write tables"},
-                    BadCase{"[[volume]]\nsize = \"63M\"", "write 64M to 64T"},
-                    BadCase{"[[volume]]\nsize = \"lots\"", "write a number with K, M, G or T"},
-                    BadCase{"[[volume]]\nsize = 100000001", "multiple of 4096"},
-                    BadCase{"[[volume]]\nsize = -1", "negative"},
-                    BadCase{"[[volume]]\npath = \"main.img\"", "absolute path"},
-                    BadCase{"[[volume]]\npath = \"/a/../b\"", "the part '..'"},
-                    BadCase{"[[volume]]\nbackend = \"null\"", "write one of file, memory"},
-                    BadCase{"[[export]]\nvolume = \"other\"", "no [[volume]] of that name"},
-                    BadCase{"[[export]]\nname = \"Global\"", "choose another name"},
-                    BadCase{"[[export]]\nname = \"a\"\n[[export]]\nname = \"A\"", "is taken"},
-                    BadCase{"[[export]]\nprotocols = [\"ftp\", \"nfs\"]", "\"nfs\" and/or \"smb\""},
-                    BadCase{"[[export]]\nprotocols = []", "is empty"},
-                    BadCase{"[[export]]\nprotocols = \"nfs\"", "write a list"},
-                    BadCase{"[[export]]\nread_only = 1", "write true or false"},
-                    BadCase{"[[export]]\nsquash = \"rot\"", "(\"root\"?)"},
-                    BadCase{"[[export]]\nanonymous_uid = 4294967295", "out of range"},
-                    BadCase{"[[export]]\nclients = [\"10.1.1.1/8\"]",
-                            "\"10.0.0.0/8\" for the network"},
-                    BadCase{"[[export]]\nclients = [\"10.1.1.1\", \"10.1.1.1/32\"]", "there twice"},
-                    BadCase{"[[export]]\nclients = [7]", "write strings"},
-                    BadCase{"[[export]]\nmode = \"0999\"", "octal digits"},
-                    BadCase{"[[export]]\nmode = 0o10000", "octal digits"},
-                    BadCase{"[[export]]\nexports = 1979-05-27", "unknown key \"exports\""}));
+    testing::Values(
+        BadCase{"appliance = 1", "write a table, [appliance]"},
+        BadCase{"[appliance]\nname = \"a b\"", "write 1 to 63"},
+        BadCase{"[guest]\nmemory_mb = 1", "write 256 to"},
+        BadCase{"[guest]\nnic = \"tap\"", "write \"user\", \"tap:NAME\""},
+        BadCase{"[guest]\nnic = \"tap:a/b\"\naddress = \"192.0.2.5/24\"", "tap:NAME"},
+        BadCase{"[guest]\nnic = \"vf:03:10.2\"\naddress = \"192.0.2.5/24\"", "vf:0000"},
+        BadCase{"[guest]\nnic = \"tap:t0\"", "needs the guest's address"},
+        BadCase{"[guest]\nnic = \"tap:t0\"\naddress = \"192.0.2.5\"", "with its prefix"},
+        BadCase{"[guest]\nnic = \"tap:t0\"\naddress = \"192.0.2.5/32\"", "with its prefix"},
+        BadCase{"[guest]\nnic = \"tap:t0\"\naddress = \"192.0.2.5/24\"\ngateway = \"x\"",
+                "gateway"},
+        BadCase{"[guest]\naddress = \"192.0.2.5/24\"", "remove it"},
+        BadCase{"[guest]\nnic = \"tap:t0\"\naddress = \"192.0.2.5/24\"\n[nfs]\naddress = "
+                "\"127.0.0.1\"",
+                "is that of [guest]"},
+        BadCase{"[guest]\naccel = \"kmv\"", "write one of auto, kvm, tcg (\"kvm\"?)"},
+        BadCase{"[nfs]\naddress = \"localhost\"", "write an address such as"},
+        BadCase{"[nfs]\nport = 0", "write 1 to 65535"},
+        BadCase{"[nfs]\nport = 1.5", "number with a point"},
+        BadCase{"[smb]\nuser = \"Root!\"", "small letters"},
+        BadCase{"[volume]\nname = \"a\"", "write it with two brackets"},
+        BadCase{"volume = [1]", "write tables"},
+        BadCase{"[[volume]]\nsize = \"63M\"", "write 64M to 64T"},
+        BadCase{"[[volume]]\nsize = \"lots\"", "write a number with K, M, G or T"},
+        BadCase{"[[volume]]\nsize = 100000001", "multiple of 4096"},
+        BadCase{"[[volume]]\nsize = -1", "negative"},
+        BadCase{"[[volume]]\npath = \"main.img\"", "absolute path"},
+        BadCase{"[[volume]]\npath = \"/a/../b\"", "the part '..'"},
+        BadCase{"[[volume]]\nbackend = \"null\"", "write one of file, memory"},
+        BadCase{"[[export]]\nvolume = \"other\"", "no [[volume]] of that name"},
+        BadCase{"[[export]]\nname = \"Global\"", "choose another name"},
+        BadCase{"[[export]]\nname = \"a\"\n[[export]]\nname = \"A\"", "is taken"},
+        BadCase{"[[export]]\nprotocols = [\"ftp\", \"nfs\"]", "\"nfs\" and/or \"smb\""},
+        BadCase{"[[export]]\nprotocols = []", "is empty"},
+        BadCase{"[[export]]\nprotocols = \"nfs\"", "write a list"},
+        BadCase{"[[export]]\nread_only = 1", "write true or false"},
+        BadCase{"[[export]]\nsquash = \"rot\"", "(\"root\"?)"},
+        BadCase{"[[export]]\nanonymous_uid = 4294967295", "out of range"},
+        BadCase{"[[export]]\nclients = [\"10.1.1.1/8\"]", "\"10.0.0.0/8\" for the network"},
+        BadCase{"[[export]]\nclients = [\"10.1.1.1\", \"10.1.1.1/32\"]", "there twice"},
+        BadCase{"[[export]]\nclients = [7]", "write strings"},
+        BadCase{"[[export]]\nmode = \"0999\"", "octal digits"},
+        BadCase{"[[export]]\nmode = 0o10000", "octal digits"},
+        BadCase{"[[export]]\nexports = 1979-05-27", "unknown key \"exports\""}));
 
 TEST(ParseConfig, ControlCharactersOfTheFileDoNotReachTheTerminal) {
   const auto errors = ErrorsOf("\"a\\u001b[2J\" = 1\n");
