@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mount_table.h"
 #include "configs/render.h"
 #include "filer-guest/agent/huge_pages.h"
 #include "filer-guest/agent/modules.h"
@@ -42,28 +43,6 @@ Result<void> MakeFolder(const std::string& path, mode_t mode) {
   }
   ::chmod(path.c_str(), mode);
   return Ok();
-}
-
-// mountinfo's fifth field is the mount point, with blanks as \040.
-bool IsMountPoint(const std::string& path) {
-  std::string escaped;
-  for (const char c : path) {
-    if (c == ' ') {
-      escaped += "\\040";
-    } else {
-      escaped += c;
-    }
-  }
-  auto text = ReadWholeFile("/proc/self/mountinfo");
-  if (!text) return false;
-  std::istringstream lines(text.value());
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream fields(line);
-    std::string field;
-    for (int index = 0; index < 5; ++index) fields >> field;
-    if (field == escaped) return true;
-  }
-  return false;
 }
 
 // The one line of a log's end that says why: the last that its writer called critical or fatal

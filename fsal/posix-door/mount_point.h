@@ -6,21 +6,10 @@
 #pragma once
 
 #include <string>
-#include <string_view>
-#include <vector>
 
 #include "base/result.h"
 
 namespace filer::posix_door {
-
-struct MountEntry {
-  std::string mount_point;
-  std::string file_system;  // "fuse.nearmetal"
-  std::string source;
-};
-
-// Parses /proc/self/mountinfo (proc(5)); lines that are not understood are left out.
-std::vector<MountEntry> ParseMountInfo(std::string_view text);
 
 // Makes `path` ready to be mounted on: it must be a directory (made if missing) with nothing of
 // ours on it; mounts of ours whose daemon is dead are unmounted lazily. Blocking. Errors: kBusy if
