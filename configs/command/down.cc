@@ -31,6 +31,22 @@ void RemoveStaleMounts(const Home& home) {
   }
 }
 
+// Stops whoever uses the bridge, before the bridge is stopped. True if there was somebody.
+Result<bool> StopFileServices(const Home& home, const RunningState& state) {
+  const bool is_running = IsRunning(state.filer);
+  if (!is_running && !HasLeftServers(home)) return false;
+  const bool is_guest = is_running && state.mode == "guest";
+  Step step(is_guest     ? "stopping the guest"
+            : is_running ? "stopping the file services"
+                         : "stopping the file services, whose agent died");
+  const std::string note = FILER_TRY(StopFilerSide(home, state));
+  step.Done();
+  if (!note.empty()) {
+    fmt::print("  not a clean stop: {}; the next `filer up` recovers the volumes\n", note);
+  }
+  return true;
+}
+
 }  // namespace
 
 int Down(const Home& home) {
@@ -43,23 +59,14 @@ int Down(const Home& home) {
   auto recorded = LoadState(home);
   if (!recorded) return Fail(recorded.error());
   const RunningState state = WithUnrecorded(home, recorded.value().value_or(RunningState()));
-  bool was_running = recorded.value().has_value();
-  if (IsRunning(state.filer)) {
-    was_running = true;
-    Step step(state.mode == "guest" ? "stopping the guest" : "stopping the file services");
-    const auto stopped = StopFilerSide(home, state);
-    if (!stopped) return Fail(stopped.error());
-    step.Done();
-    if (!stopped.value().empty()) {
-      fmt::print("  not a clean stop: {}; the next `filer up` recovers the volumes\n",
-                 stopped.value());
-    }
-  }
+  const auto stopped = StopFileServices(home, state);
+  if (!stopped) return Fail(stopped.error());
+  bool was_running = recorded.value().has_value() || stopped.value();
   if (IsRunning(state.bridge)) {
     was_running = true;
     Step step("stopping the bridge");
-    if (auto stopped = StopProcess(state.bridge, kBridgeGrace); !stopped) {
-      return Fail(stopped.error());
+    if (auto ended = StopProcess(state.bridge, kBridgeGrace); !ended) {
+      return Fail(ended.error());
     }
     step.Done();
   }

@@ -19,6 +19,7 @@
 #include "configs/command/image.h"
 #include "configs/command/live.h"
 #include "configs/render.h"
+#include "filer-guest/agent/predecessors.h"
 #include "filer-guest/launcher/launcher.h"
 
 namespace filer::command {
@@ -180,6 +181,29 @@ Result<FilerSide> StartHostSide(const Home& home, const Installation& installati
   return side;
 }
 
+Result<std::string> StopGuestSide(const Home& home, const RunningState& state) {
+  const auto running = guest::FindGuest(home.Run());
+  if (running) {
+    const auto outcome = FILER_TRY(guest::StopGuest(running.value(), kStopGrace));
+    return outcome.note;
+  }
+  FILER_TRY(StopProcess(state.filer, kStopGrace));
+  return std::string("its record was lost, so QEMU was ended");
+}
+
+// The agent stops Samba and Ganesha in order. If it does not answer, SIGTERM asks for the same.
+Result<std::string> StopHostSide(const Home& home, const RunningState& state) {
+  if (guest::CallAgent(home.AgentSocket(), "shutdown", Json::object(), kAgentTimeout)) {
+    const auto deadline = std::chrono::steady_clock::now() + kStopGrace;
+    while (IsRunning(state.filer) && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+  }
+  if (!IsRunning(state.filer)) return std::string();
+  FILER_TRY(StopProcess(state.filer, kStopGrace));
+  return std::string("the agent did not stop by itself and was ended");
+}
+
 configs::RunPaths PathsOf(const Home& home, const Installation& installation,
                           const configs::ApplianceConfig& config, bool is_guest) {
   configs::RunPaths paths;
@@ -238,27 +262,23 @@ void WaitForReconnect(const Home& home, const RunningState& state) {
   }
 }
 
+bool HasLeftServers(const Home& home) {
+  return !agent::FindPredecessors(home.FilerFolder()).empty();
+}
+
 Result<std::string> StopFilerSide(const Home& home, const RunningState& state) {
-  if (!IsRunning(state.filer)) return std::string();
-  if (state.mode == "guest") {
-    const auto running = guest::FindGuest(home.Run());
-    if (running) {
-      const auto outcome = FILER_TRY(guest::StopGuest(running.value(), kStopGrace));
-      return outcome.note;
-    }
-    FILER_TRY(StopProcess(state.filer, kStopGrace));
-    return std::string("its record was lost, so QEMU was ended");
+  std::string note;
+  if (IsRunning(state.filer)) {
+    note =
+        FILER_TRY(state.mode == "guest" ? StopGuestSide(home, state) : StopHostSide(home, state));
   }
-  // The agent stops Samba and Ganesha in order. If it does not answer, SIGTERM asks for the same.
-  if (guest::CallAgent(home.AgentSocket(), "shutdown", Json::object(), kAgentTimeout)) {
-    const auto deadline = std::chrono::steady_clock::now() + kStopGrace;
-    while (IsRunning(state.filer) && std::chrono::steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
+  // Also after an agent that had to be killed just now.
+  const auto left = FILER_TRY(agent::EndPredecessors(home.FilerFolder(), agent::kServerGrace));
+  if (left.killed_count > 0) {
+    note += fmt::format("{}{} of the servers that the agent left did not end and had to be killed",
+                        note.empty() ? "" : "; ", left.killed_count);
   }
-  if (!IsRunning(state.filer)) return std::string();
-  FILER_TRY(StopProcess(state.filer, kStopGrace));
-  return std::string("the agent did not stop by itself and was ended");
+  return note;
 }
 
 void AbandonFiler(const Home& home, const FilerSide& side) {

@@ -40,8 +40,12 @@ Result<void> ConfigureFilerSide(const Home& home, const Installation& installati
 // to be back.
 void WaitForReconnect(const Home& home, const RunningState& state);
 
-// Ordered stop. The value says why the stop was not clean; empty if it was. Errors: kTimedOut,
-// kSystem.
+// Host mode: true when an agent that was killed left servers, which end on their own account and
+// use the bridge until then.
+bool HasLeftServers(const Home& home);
+
+// Ordered stop, also of servers whose agent was killed: nobody uses the bridge when it returns. The
+// value says why the stop was not clean; empty if it was. Errors: kTimedOut, kSystem. Blocking.
 Result<std::string> StopFilerSide(const Home& home, const RunningState& state);
 // Stop without ceremony, for a start that failed.
 void AbandonFiler(const Home& home, const FilerSide& side);

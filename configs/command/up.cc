@@ -109,11 +109,16 @@ class Started {
   bool is_kept_ = false;
 };
 
-// Ends what an earlier run left half dead, so that its sockets, ports and volume are free.
+// Ends what an earlier run left half dead, so that its sockets, ports and volume are free. Needs
+// the bridge: servers whose agent was killed write to the volume what was not synced.
 Result<void> EndRemains(const Home& home, RunningState& state, const Liveness& live) {
   const bool is_usable = live.is_filer_running && live.HealthState() == "ready";
   if (live.is_filer_running && !is_usable) {
     Step step("ending the unhealthy filer (" + live.HealthState() + ")");
+    FILER_TRY(StopFilerSide(home, state));
+    step.Done();
+  } else if (!live.is_filer_running && HasLeftServers(home)) {
+    Step step("ending the file services, whose agent died");
     FILER_TRY(StopFilerSide(home, state));
     step.Done();
   }
@@ -140,7 +145,8 @@ Result<void> Bring(const Home& home, const UpOptions& options, const Applied& ap
   Liveness live = Look(home, state);
   if (!live.is_bridge_running) {
     FILER_TRY(PrepareVolumes(applied));
-    if (!live.is_filer_running) FILER_TRY(CheckNetwork(applied.config, options.mode));
+    const bool is_fresh = !live.is_filer_running && !HasLeftServers(home);
+    if (is_fresh) FILER_TRY(CheckNetwork(applied.config, options.mode));
     state.bridge = FILER_TRY(StartBridge(home, installation, applied.config));
     started.Bridge(state.bridge);
     if (live.is_filer_running) WaitForReconnect(home, state);

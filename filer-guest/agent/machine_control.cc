@@ -31,7 +31,6 @@ constexpr milliseconds kStatusTimeout{1'000};
 constexpr milliseconds kMakeDirectoryTimeout{10'000};
 constexpr milliseconds kAddUserTimeout{20'000};
 constexpr milliseconds kSambaGrace{5'000};
-constexpr milliseconds kGaneshaGrace{30'000};  // the engine writes its checkpoint
 constexpr std::size_t kLastLinesBytes = 8192;
 constexpr std::string_view kPciPrefix = "pci:";
 
@@ -77,7 +76,7 @@ Result<void> GiveToOurDriver(const std::string& address) {
 
 Result<void> MachineControl::PrepareDevice(const ServiceConfig& config) {
   FILER_TRY(MakeFolder(config.run_dir, 0755));
-  if (!options_.is_guest) FILER_TRY(EndPredecessors(config.run_dir, kGaneshaGrace));
+  if (!options_.is_guest) FILER_TRY(EndPredecessors(config.run_dir, kServerGrace));
   // A mount that a killed predecessor left answers nothing any more.
   if (IsMountPoint(config.posix_door)) ::umount2(config.posix_door.c_str(), MNT_DETACH);
   FILER_TRY(MakeFolder(config.posix_door, 0755));
@@ -190,7 +189,7 @@ Result<void> MachineControl::StopService(const std::string& name, milliseconds g
 }
 
 Result<void> MachineControl::StopSamba() { return StopService(kSamba, kSambaGrace); }
-Result<void> MachineControl::StopGanesha() { return StopService(kGanesha, kGaneshaGrace); }
+Result<void> MachineControl::StopGanesha() { return StopService(kGanesha, kServerGrace); }
 
 void MachineControl::CleanUp(const ServiceConfig& config) {
   if (IsMountPoint(config.posix_door)) {
