@@ -5,8 +5,9 @@
 #include <sys/mount.h>
 
 #include <filesystem>
-#include <sstream>
 
+#include "base/mount_table.h"
+#include "base/remove_tree.h"
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
 #include "configs/command/filer_side.h"
@@ -20,15 +21,18 @@ namespace fs = std::filesystem;
 
 constexpr auto kBridgeGrace = std::chrono::seconds(10);
 
-// Mounts below the run folder that a killed process left: detached, since their server is gone.
-void RemoveStaleMounts(const Home& home) {
-  const auto table = ReadWholeFile("/proc/self/mounts");
-  if (!table) return;
-  std::istringstream lines(table.value());
-  std::string source, folder, rest;
-  while (lines >> source >> folder && std::getline(lines, rest)) {
-    if (folder.starts_with(home.Run() + "/")) ::umount2(folder.c_str(), MNT_DETACH);
+// What a killed process left mounted below the run folder is detached, since its server is gone.
+// Then the folder goes, but never what is still mounted there: that may be the volume.
+Result<void> RemoveRunFolder(const Home& home) {
+  for (const std::string& mount_point : FILER_TRY(MountPointsBelow(home.Run()))) {
+    ::umount2(mount_point.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
   }
+  const std::vector<std::string> left = FILER_TRY(MountPointsBelow(home.Run()));
+  if (!left.empty()) {
+    return Error(Errc::kBusy, left.front() + ": still mounted, so " + home.Run() +
+                                  " is kept; unmount it, then run `filer down` again");
+  }
+  return RemoveTree(home.Run());
 }
 
 // Stops whoever uses the bridge, before the bridge is stopped. True if there was somebody.
@@ -70,10 +74,7 @@ int Down(const Home& home) {
     }
     step.Done();
   }
-  RemoveStaleMounts(home);
-  std::error_code error;
-  fs::remove_all(home.Run(), error);
-  if (error) return Fail(Error::System(error.value(), "remove " + home.Run()));
+  if (auto removed = RemoveRunFolder(home); !removed) return Fail(removed.error());
   fmt::print("{}\n", was_running ? "down" : "not running");
   return kExitOk;
 }
