@@ -5,6 +5,25 @@
 #include <filesystem>
 
 namespace filer::command {
+namespace {
+
+// As a shell takes it for one word: plain if it can be, else in single quotes.
+std::string ShellWord(const std::string& text) {
+  static constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+,:@%";
+  if (text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += "'\\''";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
+}  // namespace
 
 Result<Applied> LoadApplied(const Home& home, const std::string& config_path) {
   Applied applied;
@@ -32,6 +51,22 @@ Result<configs::ApplianceConfig> AppliedOf(const Home& home, const RunningState&
   return std::move(parsed.config);
 }
 
+Result<void> CheckAsRunning(const RunningState& running, bool has_viommu,
+                            const UpOptions& options) {
+  const bool has_accelerator = !options.accelerator.empty();
+  std::string used;
+  if (running.mode == "host") {
+    if (has_accelerator || options.has_viommu) used = "no guest (mode host)";
+  } else if (has_accelerator && options.accelerator != "auto" &&
+             options.accelerator != running.accel) {
+    used = "accelerator " + running.accel;
+  } else if (options.has_viommu && !has_viommu) {
+    used = "a guest without an IOMMU";
+  }
+  if (used.empty()) return Ok();
+  return Error(Errc::kRefused, "the running filer uses " + used + "; run `filer down` first");
+}
+
 std::string NfsMountLine(const configs::ApplianceConfig& config,
                          const configs::ExportConfig& share) {
   return fmt::format("mount -t nfs -o vers=4.2,port={} {}:/{} /mnt", config.nfs.port,
@@ -41,8 +76,8 @@ std::string NfsMountLine(const configs::ApplianceConfig& config,
 std::string SmbMountLine(const Home& home, const configs::ApplianceConfig& config,
                          const configs::ExportConfig& share) {
   return fmt::format("mount -t cifs -o port={},username={},password=$(cat {}) //{}/{} /mnt",
-                     config.smb.port, config.smb.user, home.PasswordFile(), config.smb.address,
-                     share.name);
+                     config.smb.port, config.smb.user, ShellWord(home.PasswordFile()),
+                     config.smb.address, share.name);
 }
 
 std::string NfsUrl(const configs::ApplianceConfig& config, const configs::ExportConfig& share) {

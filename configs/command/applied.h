@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/result.h"
+#include "configs/command/commands.h"
 #include "configs/command/home.h"
 #include "configs/command/state.h"
 #include "configs/config.h"
@@ -23,6 +24,10 @@ struct Applied {
 Result<Applied> LoadApplied(const Home& home, const std::string& config_path);
 // What a running filer was started with.
 Result<configs::ApplianceConfig> AppliedOf(const Home& home, const RunningState& state);
+
+// Whether what the command line asks for is what runs; what it does not name is left as it is.
+// Errors: kRefused, saying what the running filer uses.
+Result<void> CheckAsRunning(const RunningState& running, bool has_viommu, const UpOptions& options);
 
 // The lines a person pastes, and the addresses that programs take.
 std::string NfsMountLine(const configs::ApplianceConfig& config,

@@ -109,10 +109,8 @@ int Run(int count, char** words) {
   AddVolume(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
   test->add_option("WHAT", arguments.test_what,
-                   "unit, sim, conformance, integration, fuzz, tidy, sanitize, long (soaks, "
-                   "hours), or all (but long)")
-      ->check(CLI::IsMember({"unit", "sim", "conformance", "integration", "fuzz", "tidy",
-                             "sanitize", "long", "all"}));
+                   "unit, integration, tidy, sanitize, long (soaks, hours), or all (but long)")
+      ->check(CLI::IsMember({"unit", "integration", "tidy", "sanitize", "long", "all"}));
   test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });
   try {
     app.parse(count, words);

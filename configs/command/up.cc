@@ -183,6 +183,11 @@ int Up(const Home& home, const UpOptions& options) {
   if (!loaded) return Fail(loaded.error());
   RunningState state = loaded.value().value_or(RunningState());
   if (auto ended = EndUnrecorded(home, state); !ended) return Fail(ended.error());
+  if (IsRunning(state.filer)) {
+    const auto machine = guest::FindGuest(home.Run());
+    const bool has_viommu = machine && machine.value().has_viommu;
+    if (auto same = CheckAsRunning(state, has_viommu, options); !same) return Fail(same.error());
+  }
   const bool is_up = IsRunning(state.filer) || IsRunning(state.bridge);
   const std::string mode = options.mode.empty() ? (is_up ? state.mode : "guest") : options.mode;
   if (is_up && mode != state.mode) {

@@ -76,6 +76,12 @@ main() {
   filer down
   expect_nothing_left
 
+  note "options that a running filer does not have"
+  "${up[@]}"
+  expect 5 'no guest \(mode host\).*filer down' filer up --accel tcg
+  expect 5 'no guest \(mode host\).*filer down' "${up[@]}" --viommu
+  expect 5 'mode host.*filer down' filer up --mode guest
+
   note "a service that died: status says so"
   "${up[@]}"
   kill -KILL "$(status_of '.services[] | select(.name == "ganesha") | .pid')"
@@ -106,6 +112,7 @@ main() {
   note "usage"
   expect 2 'frobnicate: no such command' filer frobnicate
   expect 2 'mode' filer up --mode sideways
+  expect 2 'fuzz' filer test fuzz
   expect 6 'not running' filer status
 
   note "no space on the host's disk"
