@@ -25,6 +25,15 @@ std::string FromEnvironment(const char* name, const std::string& otherwise) {
 
 }  // namespace
 
+Result<Home> HomeAt(const std::string& path) {
+  if (path.empty() || path[0] != '/') return Error(Errc::kUsage, "--home must be an absolute path");
+  std::error_code error;
+  std::string root = fs::weakly_canonical(path, error);
+  if (error) return Error::System(error.value(), "--home " + path);
+  while (root.size() > 1 && root.back() == '/') root.pop_back();
+  return Home{.root = root};
+}
+
 Result<void> PrepareHome(const Home& home) {
   if (home.root.size() + kLongestSocketName > kSocketPathBytesMax) {
     return Error(Errc::kTooBig,

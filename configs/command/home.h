@@ -32,6 +32,11 @@ struct Home {
   std::string FilerFolder() const { return Run() + "/f"; }  // host mode: of Ganesha and Samba
 };
 
+// The home at `path`, without symbolic links: the kernel's mount table and the command lines of
+// processes, by which things of this home are found, are compared with it. It need not exist.
+// Errors: kUsage for a path that is not absolute, kSystem.
+Result<Home> HomeAt(const std::string& path);
+
 // Makes the folders. Errors: kSystem; kTooBig when sockets below it would exceed the system's 107
 // bytes.
 Result<void> PrepareHome(const Home& home);

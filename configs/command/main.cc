@@ -121,11 +121,9 @@ int Run(int count, char** words) {
                unknown.empty() ? error.what() : unknown + ": no such command");
     return kExitUsage;
   }
-  if (arguments.home.root.empty() || arguments.home.root[0] != '/') {
-    return Fail(Error(Errc::kUsage, "--home must be an absolute path"));
-  }
-  while (arguments.home.root.size() > 1 && arguments.home.root.back() == '/')
-    arguments.home.root.pop_back();
+  auto home = HomeAt(arguments.home.root);
+  if (!home) return Fail(home.error());
+  arguments.home = std::move(home).value();
   return arguments.chosen();
 }
 

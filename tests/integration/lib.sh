@@ -42,18 +42,29 @@ cleanup() {
   fi
   filer --home "$home" down >/dev/null 2>&1 || true
   for pid in $(ours); do kill -KILL "$pid" 2>/dev/null || true; done
-  while read -r _ mount_point _; do
-    [[ $mount_point == "$home"/* ]] && umount -l "$mount_point"
-  done </proc/self/mounts
-  rm -rf "$home"
+  while read -r mount_point; do umount -l "$mount_point"; done < <(mounts_below "$scratch")
+  rm -rf --one-file-system "$scratch"
   exit $status
 }
 
-# A home with a configuration: $home, $nfs_port, $smb_port. Lines of standard input are added to it (more tables).
+# Mount points below a folder, the latest first; the kernel writes blanks in them as \040.
+mounts_below() {
+  local mount_point
+  while read -r _ mount_point _; do
+    printf -v mount_point %b "$mount_point"
+    [[ $mount_point == "$1"/* ]] && echo "$mount_point"
+  done < <(tac /proc/self/mounts)
+  return 0
+}
+
+# A home with a configuration: $home, $nfs_port, $smb_port. Lines of standard input are added to it (more tables). It is a new folder
+# of $scratch, or one of the name $home_name in that.
 new_filer() {
-  home=$(mktemp -d /tmp/nm.XXXXXX)
+  scratch=$(mktemp -d /tmp/nm.XXXXXX)
+  home=$scratch${home_name:+/$home_name}
   trap cleanup EXIT
-  chmod 711 "$home"
+  chmod 711 "$scratch"
+  mkdir -p "$home"
   nfs_port=$(free_port)
   taken_ports+=" $nfs_port"
   smb_port=$(free_port)
@@ -93,7 +104,7 @@ expect_nothing_left() {
   local left
   left=$(ours)
   [[ -z $left ]] || fail "processes left after down: $(ps -o pid=,args= -p $left)"
-  ! grep -q " $home/" /proc/self/mounts || fail "a mount is left after down"
+  [[ -z $(mounts_below "$home") ]] || fail "a mount is left after down: $(mounts_below "$home")"
   [[ ! -e $home/run ]] || fail "$home/run is left after down"
 }
 

@@ -26,7 +26,8 @@ SCRIPT
 
 main() {
   local image bridge counters
-  home=$(mktemp -d /tmp/nm.XXXXXX)
+  scratch=$(mktemp -d /tmp/nm.XXXXXX)
+  home=$scratch
   trap cleanup EXIT
   image=$(client_image)
   dd if=/dev/urandom of="$home/disk.img" bs=1M count=64 status=none

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# A home with a blank in its name, reached through a symbolic link: the kernel's mount table and the command lines of processes have
+# neither the link nor, as it is, the blank.
+here=$(dirname "$(readlink -f "$0")")
+home_name='real home'
+source "$here/lib.sh"
+
+# A folder of somebody else is mounted in the middle of what `filer down` removes.
+mount_precious() {
+  mkdir -p "$scratch/precious" "$home/run/f/some where"
+  echo data >"$scratch/precious/file"
+  mount --bind "$scratch/precious" "$home/run/f/some where"
+}
+
+main() {
+  local line
+  new_filer </dev/null
+  ln -s "$home" "$scratch/link"
+  export FILER_HOME=$scratch/link
+  filer volume create main
+  filer up --mode host >"$scratch/lines"
+
+  note "the SMB mount line, as a shell reads it"
+  line=$(grep cifs "$scratch/lines")
+  [[ $(bash -c "printf '%s\n' ${line#mount }") == *"password=$(<"$home/smb.password")"* ]] || fail "no password from: $line"
+
+  note "the engine's mount, by name and through the link, and somebody else's"
+  echo served >"$home/run/f/door/share/file"
+  [[ $(<"$FILER_HOME/run/f/door/share/file") == served ]] || fail "not the volume"
+  [[ $(filer --home "$home" status --json | jq -r .state) == ready ]] || fail "another filer by its real name"
+  mount_precious
+  filer down
+  expect_nothing_left
+  [[ $(<"$scratch/precious/file") == data ]] || fail "filer down removed what was mounted below the run folder"
+
+  note "killed: down finds the dead mount, and the data is there"
+  filer up --mode host
+  sync -f "$home/run/f/door/share/file"
+  kill -KILL "$(status_of '.services[] | select(.name == "ganesha") | .pid')" "$(state_pid filer)"
+  filer down
+  expect_nothing_left
+  filer up --mode host
+  [[ $(<"$home/run/f/door/share/file") == served ]] || fail "the file is gone"
+  filer down
+  expect_nothing_left
+  expect_sound_volume
+}
+
+main
