@@ -1,9 +1,7 @@
 #include "configs/command/volumes.h"
 
-#include <fcntl.h>
 #include <fmt/core.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -65,48 +63,7 @@ std::string UuidText(const std::uint8_t (&uuid)[16]) {
   return text;
 }
 
-Result<void> FormatFile(const configs::VolumeConfig& volume) {
-  const auto device =
-      FILER_TRY(engine::OpenFileDevice({.path = volume.path, .pool_bytes = kToolPoolBytes}));
-  return engine::Engine::Format(*device, {.volume_name = volume.name});
-}
-
 }  // namespace
-
-Result<void> CreateVolume(const configs::VolumeConfig& volume) {
-  if (volume.size_bytes < configs::kVolumeBytesMin) {
-    return Error(Errc::kTooSmall,
-                 fmt::format("volume {}: {} is too small; at least {} are needed", volume.name,
-                             HumanBytes(volume.size_bytes), HumanBytes(configs::kVolumeBytesMin)));
-  }
-  UniqueFd file(::open(volume.path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!file.is_open()) {
-    if (errno == EEXIST) {
-      return Error(Errc::kExists, fmt::format("volume {}: {}: the file exists; it is never "
-                                              "overwritten. Choose another path or remove it",
-                                              volume.name, volume.path));
-    }
-    return Error::System(errno, fmt::format("volume {}: create {}", volume.name, volume.path));
-  }
-  if (::ftruncate(file.get(), static_cast<off_t>(volume.size_bytes)) != 0) {
-    const int failure = errno;
-    ::unlink(volume.path.c_str());
-    return Error::System(failure, fmt::format("volume {}: make {} {} long", volume.name,
-                                              volume.path, HumanBytes(volume.size_bytes)));
-  }
-  file.Reset();
-  if (auto formatted = FormatFile(volume); !formatted) {
-    ::unlink(volume.path.c_str());
-    return Error(formatted.error().code(),
-                 fmt::format("volume {}: {}: {}; is the disk full? Nothing was left behind",
-                             volume.name, volume.path, formatted.error().message()));
-  }
-  if (auto synced = SyncFolderOf(volume.path); !synced) {
-    ::unlink(volume.path.c_str());
-    return synced;
-  }
-  return Ok();
-}
 
 Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume) {
   VolumeInfo info{.name = volume.name, .path = volume.path};

@@ -21,10 +21,14 @@ struct VolumeInfo {
   std::string label;  // the name that was given at creation
 };
 
-// Makes a sparse file and an empty file system on it; nothing remains when that fails. Errors:
-// kExists (never overwritten), kTooSmall, kNoSpace (the host's disk has not even room for the file
+// Makes a sparse file and an empty file system on it. `volume.path` is there when that is done and
+// durable, or not at all, whenever we are killed. Errors: kExists (never overwritten), kBusy
+// (somebody else is making it), kTooSmall, kNoSpace (the host's disk has not even room for the file
 // system's own structures), kSystem.
 Result<void> CreateVolume(const configs::VolumeConfig& volume);
+
+// Where a volume of that path is made. What is left there is nobody's, unless it is locked.
+std::string UnfinishedPath(const std::string& path);
 
 // Errors, each with a message that names the file and the remedy: kNotFound, kTooSmall, kNotOurs,
 // kNewerVersion, kBusy, kCorrupt.

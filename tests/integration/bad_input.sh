@@ -38,6 +38,9 @@ main() {
   expect 1 'too small' filer volume create main --size 1M
   expect 2 'size' filer volume create main --size lots
 
+  note "a creation that is killed leaves a whole volume or none"
+  killed_creations
+
   note "from a newer version"
   filer volume create main --size 256M
   cp --sparse=always "$(volume_file)" "$home/good.img"
@@ -121,6 +124,26 @@ main() {
   note "after all that the volume is sound"
   cp --sparse=always "$home/good.img" "$(volume_file)"
   expect_sound_volume
+}
+
+# `filer volume create`, killed at many moments. Whatever is there afterwards is good, and a later creation is not in the way of it.
+killed_creations() {
+  local attempt creator status made=0
+  for attempt in {1..40}; do
+    "$bin/filer" volume create main >/dev/null 2>&1 &
+    creator=$!
+    sleep "0.0$(printf %02d "$attempt")"
+    kill -KILL "$creator" 2>/dev/null || true
+    wait "$creator" 2>/dev/null || true
+    status=0
+    filer volume show main >/dev/null 2>"$home/err" || status=$?
+    ((status == 0 || status == 4)) || fail "a killed creation left a bad volume: $(cat "$home/err")"
+    ((status != 0)) || { made=$((made + 1)) && rm "$(volume_file)"; }
+  done
+  note "$made of 40 were done before they were killed"
+  filer volume create main
+  [[ $(ls -A "$home/volumes") == main.img ]] || fail "more than the volume is left: $(ls -A "$home/volumes")"
+  rm "$(volume_file)"
 }
 
 # `filer up`, killed when its agent listens.

@@ -28,6 +28,11 @@ namespace {
 constexpr int kRelaxMs = 1;
 
 Result<UniqueFd> OpenAndLock(const FileDeviceOptions& options) {
+  if (options.locked_fd >= 0) {
+    UniqueFd copy(::fcntl(options.locked_fd, F_DUPFD_CLOEXEC, 0));
+    if (!copy.is_open()) return Error::System(errno, "duplicate the file of " + options.path);
+    return copy;
+  }
   const int access = options.is_read_only ? O_RDONLY : O_RDWR;
   UniqueFd fd(::open(options.path.c_str(), access | O_CLOEXEC));
   if (!fd.is_open()) {

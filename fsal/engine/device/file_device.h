@@ -19,6 +19,9 @@ struct FileDeviceOptions {
   std::uint64_t pool_bytes = 256ULL << 20;  // taken from the machine only where touched
   std::uint64_t size_bytes_min = 4096;
   std::uint32_t depth_max = 128;
+  // A descriptor of the file that the caller has opened and locked, and keeps open: used instead of
+  // opening `path`, which then is only named in messages. For whoever may not let go of the lock.
+  int locked_fd = -1;
 };
 
 // Errors, each with a one-line message: kNotFound, kBusy (locked by another process), kTooSmall,
