@@ -10,11 +10,13 @@
 #include <thread>
 
 #include "configs/command/applied.h"
+#include "configs/command/bridge_command.h"
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
 #include "configs/command/filer_side.h"
 #include "configs/command/live.h"
 #include "configs/command/volumes.h"
+#include "filer-guest/launcher/cores.h"
 #include "filer-guest/launcher/launcher.h"
 
 namespace filer::command {
@@ -38,21 +40,12 @@ Result<void> PrepareVolumes(const Applied& applied) {
   return Ok();
 }
 
-std::vector<std::string> BridgeCommand(const Home& home, const Installation& installation,
-                                       const configs::ApplianceConfig& config) {
-  std::vector<std::string> words = {installation.programs + "/host-bridge", "--control",
-                                    home.BridgeControl()};
-  for (std::size_t index = 0; index < config.volumes.size(); ++index) {
-    const configs::VolumeConfig& volume = config.volumes[index];
-    std::string text = fmt::format("name={},backend={},socket={}", volume.name,
-                                   configs::ToText(volume.backend), home.VolumeSocket(index));
-    if (volume.backend == configs::VolumeBackend::kFile) text += ",path=" + volume.path;
-    if (volume.backend == configs::VolumeBackend::kMemory) {
-      text += fmt::format(",size={}", volume.size_bytes);
-    }
-    words.insert(words.end(), {"--volume", text});
-  }
-  return words;
+// Beside a guest whose processors are pinned the poller has a core of its own. In host mode the
+// file services float over all cores, so the poller does, too.
+std::optional<int> PollerCore(const configs::ApplianceConfig& config, const std::string& mode) {
+  if (mode != "guest") return std::nullopt;
+  const auto plan = guest::PlanCores(guest::UsableCores(), config.guest.cpus);
+  return plan ? std::optional<int>(plan->poller) : std::nullopt;
 }
 
 // The last line that a program wrote before it ended: its one-line error.
@@ -64,11 +57,10 @@ std::string LastLine(const std::string& log_path) {
   return trimmed.substr(trimmed.rfind('\n') + 1);
 }
 
-Result<ProcessId> StartBridge(const Home& home, const Installation& installation,
-                              const configs::ApplianceConfig& config) {
+Result<ProcessId> StartBridge(const Home& home, std::vector<std::string> command) {
   Step step("starting the bridge");
-  const auto process = FILER_TRY(SpawnDetached(
-      {.arguments = BridgeCommand(home, installation, config), .log_path = home.BridgeLog()}));
+  const auto process =
+      FILER_TRY(SpawnDetached({.arguments = std::move(command), .log_path = home.BridgeLog()}));
   const auto deadline = std::chrono::steady_clock::now() + kBridgeDeadline;
   while (std::chrono::steady_clock::now() < deadline) {
     if (CallBridge(home, "status")) {
@@ -147,7 +139,9 @@ Result<void> Bring(const Home& home, const UpOptions& options, const Applied& ap
     FILER_TRY(PrepareVolumes(applied));
     const bool is_fresh = !live.is_filer_running && !HasLeftServers(home);
     if (is_fresh) FILER_TRY(CheckNetwork(applied.config, options.mode));
-    state.bridge = FILER_TRY(StartBridge(home, installation, applied.config));
+    state.bridge =
+        FILER_TRY(StartBridge(home, BridgeCommand(home, installation, applied.config,
+                                                  PollerCore(applied.config, options.mode))));
     started.Bridge(state.bridge);
     if (live.is_filer_running) WaitForReconnect(home, state);
     live = Look(home, state);
@@ -183,16 +177,16 @@ int Up(const Home& home, const UpOptions& options) {
   if (!loaded) return Fail(loaded.error());
   RunningState state = loaded.value().value_or(RunningState());
   if (auto ended = EndUnrecorded(home, state); !ended) return Fail(ended.error());
-  if (IsRunning(state.filer)) {
-    const auto machine = guest::FindGuest(home.Run());
-    const bool has_viommu = machine && machine.value().has_viommu;
-    if (auto same = CheckAsRunning(state, has_viommu, options); !same) return Fail(same.error());
-  }
   const bool is_up = IsRunning(state.filer) || IsRunning(state.bridge);
   const std::string mode = options.mode.empty() ? (is_up ? state.mode : "guest") : options.mode;
   if (is_up && mode != state.mode) {
     return Fail(
         Error(Errc::kRefused, "the filer runs in mode " + state.mode + "; run `filer down` first"));
+  }
+  if (IsRunning(state.filer)) {
+    const auto machine = guest::FindGuest(home.Run());
+    const bool has_viommu = machine && machine.value().has_viommu;
+    if (auto same = CheckAsRunning(state, has_viommu, options); !same) return Fail(same.error());
   }
   if (is_up && options.config_path.empty()) {
     // Without an explicit file a second `up` keeps what runs.

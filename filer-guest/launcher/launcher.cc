@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "filer-guest/launcher/cores.h"
 #include "filer-guest/launcher/guest_record.h"
 #include "filer-guest/launcher/preflight.h"
 #include "filer-guest/launcher/qemu_arguments.h"
@@ -27,7 +28,6 @@ constexpr milliseconds kQuitGrace{3'000};
 constexpr milliseconds kTermGrace{2'000};
 constexpr milliseconds kPoll{20};
 constexpr std::size_t kShownLogBytes = 300;
-constexpr unsigned kPinningCoresMin = 4;
 
 std::string LastLine(const std::string& path) {
   auto text = ReadWholeFile(path, 64 << 20);
@@ -85,20 +85,18 @@ Result<void> WaitForAgent(const RunningGuest& guest, milliseconds timeout) {
                    " s under " + AcceleratorName(guest.accelerator) + ": see " + guest.console_log);
 }
 
-// One guest processor per core, from the last one down: the first cores take the interrupts of
-// ordinary machines, and the bridge's poller is given one of them.
 Result<void> PinCpus(const RunningGuest& guest) {
-  const unsigned cores = std::thread::hardware_concurrency();
-  if (cores < kPinningCoresMin) return Ok();
+  const std::vector<int> cores = UsableCores();
+  if (!PlanCores(cores, 1)) return Ok();  // not even for one: QEMU need not be asked
   const auto client = FILER_TRY(QmpClient::Connect(guest.qmp_socket, kQmpTimeout));
   const std::vector<int> threads = FILER_TRY(CpuThreads(*client, kQmpTimeout));
-  if (threads.size() + 2 > cores) return Ok();  // sharing a core is worse than floating
-  unsigned core = cores;
-  for (const int thread : threads) {
+  const auto plan = PlanCores(cores, threads.size());
+  if (!plan) return Ok();
+  for (std::size_t index = 0; index < threads.size(); ++index) {
     cpu_set_t set;
     CPU_ZERO(&set);
-    CPU_SET(--core, &set);
-    if (::sched_setaffinity(thread, sizeof(set), &set) != 0) {
+    CPU_SET(static_cast<std::size_t>(plan->guest_cpus[index]), &set);
+    if (::sched_setaffinity(threads[index], sizeof(set), &set) != 0) {
       return Error::System(errno, "pin a guest processor");
     }
   }

@@ -73,7 +73,7 @@ struct GuestOptions {
   bool has_viommu = false;      // vfio-pci in the guest instead of UIO
   bool prefault_memory = true;  // all guest memory is touched at start
   bool use_huge_pages = true;   // when the host has enough free ones; else ordinary pages
-  bool pin_cpus = true;         // when the machine has at least four cores
+  bool pin_cpus = true;         // as PlanCores says (cores.h)
   std::vector<GuestDisk> disks;
   GuestNetwork network;
   std::string kernel_arguments;  // added to ours
