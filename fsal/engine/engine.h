@@ -306,6 +306,9 @@ class Engine {
   virtual void SetChangeListener(std::uint32_t door, ChangeListener listener) = 0;
 
   virtual EngineCounters Counters() const = 0;
+  // Whether changes can still be made durable. Once they cannot (the log failed: the disk is full, the device is gone), every change is
+  // refused with kReadOnly until the volume is mounted again; what is durable is still read. Errors: kIo with the reason, for a person.
+  virtual Result<void> Health() const = 0;
 };
 
 // The calling thread works for this door from now on (0: none). Cheap, thread-local.

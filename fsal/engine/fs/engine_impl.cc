@@ -168,6 +168,7 @@ class EngineImpl final : public Engine {
     if (entered != nullptr) volume_.listener_count.fetch_add(1, std::memory_order_release);
   }
   EngineCounters Counters() const override;
+  Result<void> Health() const override { return volume_.store->Health(); }
 
  private:
   Volume volume_;

@@ -91,6 +91,8 @@ void Volume::TouchContent(InodeRecord& record) const {
 
 Result<void> Volume::CheckWritable() const {
   if (options.read_only) return Errc::kReadOnly;
+  const auto health = store->Health();
+  if (!health.has_value()) return Error(Errc::kReadOnly, health.error().message());
   return Ok();
 }
 

@@ -120,6 +120,8 @@ class Store {
   virtual Result<void> Checkpoint() = 0;
 
   virtual StoreCounters Counters() const = 0;
+  // The failure after which nothing becomes durable any more, if there was one. Errors: kIo.
+  virtual Result<void> Health() const = 0;
 };
 
 inline constexpr std::uint64_t kVolumeBytesMin = 64ULL << 20;

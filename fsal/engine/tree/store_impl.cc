@@ -340,6 +340,11 @@ std::vector<std::uint8_t> StoreImpl::HandleKey() const {
   return {std::begin(label_.handle_key), std::end(label_.handle_key)};
 }
 
+Result<void> StoreImpl::Health() const {
+  if (log_ == nullptr) return Ok();
+  return log_->Health();
+}
+
 StoreCounters StoreImpl::Counters() const {
   StoreCounters counters;
   if (log_ != nullptr) {

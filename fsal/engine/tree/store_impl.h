@@ -45,6 +45,7 @@ class StoreImpl final : public Store {
   Lsn DurableLsn() const override;
   Result<void> Checkpoint() override;
   StoreCounters Counters() const override;
+  Result<void> Health() const override;
 
  private:
   StoreImpl(BlockDevice& device, const Clock& clock, const Label& label);

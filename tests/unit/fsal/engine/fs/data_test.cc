@@ -201,6 +201,33 @@ TEST_F(Data, FailedWriteBackKeepsTheDataAndChangesTheVerifier) {
   ASSERT_TRUE(fs()->Commit(file, 0, 0).has_value());
 }
 
+TEST_F(Data, AFailedLogRefusesChangesAsReadOnlyAndSaysWhy) {
+  const NodeId file = fs().Create(fs().root(), "a");
+  fs().Write(file, 0, "durable");
+  ASSERT_TRUE(fs()->Commit(file, 0, 0).has_value());
+  EXPECT_TRUE(fs()->Health().has_value());
+  device_->SetFaultHook([](const BlockRequest& request, std::uint64_t) {
+    SimVerdict verdict;
+    if (request.operation == BlockOperation::kWrite) verdict.fault = SimFault::kFail;
+    return verdict;
+  });
+  const auto create = [&](const char* name) { return fs()->Create({}, fs().root(), name, {}); };
+  ASSERT_FALSE(create("b").has_value());
+  device_->SetFaultHook(nullptr);  // the device is well again, the log is not
+
+  ASSERT_FALSE(fs()->Health().has_value());
+  EXPECT_NE(fs()->Health().error().message().find("until it is mounted again"), std::string::npos);
+  EXPECT_TRUE(create("c").error() == Errc::kReadOnly);
+  std::string text = "more";
+  const iovec data{text.data(), text.size()};
+  EXPECT_TRUE(fs()->Write(file, 0, {&data, 1}, Stability::kUnstable).error() == Errc::kReadOnly);
+  EXPECT_EQ(fs().Read(file, 0, 10), "durable");
+  fs().Kill();
+  fs().Mount();
+  EXPECT_TRUE(fs()->Health().has_value());
+  EXPECT_TRUE(create("c").has_value());
+}
+
 TEST_F(Data, AsyncFormsAnswerOnce) {
   const NodeId file = fs().Create(fs().root(), "a");
   const std::string text = Pattern(500'000, 8);

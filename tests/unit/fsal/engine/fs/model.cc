@@ -35,7 +35,9 @@ bool ModelDriver::Met(const R& result, std::optional<Errc> expected) {
     EXPECT_FALSE(expected.has_value()) << "succeeded, expected " << ErrcText(*expected);
     return !expected.has_value();
   }
-  if (result.error() == Errc::kDeviceGone || result.error() == Errc::kIo) {
+  // kReadOnly: the log had failed before, in the background.
+  if (result.error() == Errc::kDeviceGone || result.error() == Errc::kIo ||
+      result.error() == Errc::kReadOnly) {
     was_cut = true;
     return !expected.has_value();  // it may have happened
   }
