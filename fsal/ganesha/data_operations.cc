@@ -21,6 +21,8 @@ struct DataRequest {
   gsh_export* server_export = nullptr;
   fsal_export* our_export = nullptr;
   fsal_openflags_t temporary_share = FSAL_O_CLOSED;  // to give back
+  ReplyBudget::Connection connection = nullptr;      // null: not from a client
+  ReplyBudget::Entry entry;                          // READ only
   bool is_private_copy = false;
 };
 
@@ -35,6 +37,7 @@ DataRequest* NewRequest(fsal_obj_handle* object, fsal_async_cb callback, fsal_io
   request->server_export = op_ctx->ctx_export;
   request->our_export = op_ctx->fsal_export;
   const nfs_request_t* rpc = op_ctx->nfs_reqdata;
+  if (rpc != nullptr) request->connection = rpc->svc.rq_xprt;
   request->is_private_copy = rpc != nullptr && rpc->svc.rq_msg.cb_cred.oa_flavor == RPCSEC_GSS;
   return request;
 }
@@ -100,7 +103,8 @@ void ReleaseReadReply(void* release_data) noexcept {
   EngineHost::Instance().copies().pinned_reads.fetch_sub(1, std::memory_order_release);
 }
 
-// Hands the engine's buffers to Ganesha, or fills the buffers that it brought.
+// Hands the engine's buffers to Ganesha, or fills the buffers that it brought. A client that leaves
+// too many answers on its connection gets copies, then NFS3ERR_JUKEBOX or NFS4ERR_DELAY.
 fsal_status_t AnswerRead(const DataRequest& request, engine::ReadResult&& result) {
   fsal_io_arg& argument = *request.argument;
   CopyCounters& copies = EngineHost::Instance().copies();
@@ -112,8 +116,11 @@ fsal_status_t AnswerRead(const DataRequest& request, engine::ReadResult&& result
     copies.read_bytes.fetch_add(copied_bytes, std::memory_order_relaxed);
     return Success();
   }
-  auto reply =
-      std::make_unique<ReadReply>(MakeReadReply(std::move(result), request.is_private_copy));
+  ReplyBudget::Hold hold = EngineHost::Instance().reply_budget().Take(
+      request.connection, result.holds, result.length_bytes, request.is_private_copy);
+  if (!hold) return Status(ERR_FSAL_DELAY);
+  auto reply = std::make_unique<ReadReply>(MakeReadReply(std::move(result), hold.is_copy()));
+  reply->hold = std::move(hold);
   for (iovec& segment : reply->segments) {
     if (segment.iov_base == nullptr) segment.iov_base = reply->tail.data();
   }
@@ -131,8 +138,11 @@ void Read(fsal_obj_handle* object, bool bypass, fsal_async_cb callback, fsal_io_
   StartRequest("read2", object, callback, argument, callback_argument, [&](DataRequest* request) {
     if (argument->info != nullptr) return Status(ERR_FSAL_NOTSUPP);  // READ_PLUS
     if (object->type != REGULAR_FILE) return Status(ERR_FSAL_INVAL);
+    const std::uint64_t length_bytes = TotalBytes(*argument);
+    request->entry = EngineHost::Instance().reply_budget().Enter(request->connection, length_bytes);
+    if (!request->entry) return Status(ERR_FSAL_DELAY);
     FILER_CHECK_STATUS(TakeShare(*request, FSAL_O_READ, bypass));
-    TheEngine().ReadAsync(NodeOf(object), argument->offset, TotalBytes(*argument),
+    TheEngine().ReadAsync(NodeOf(object), argument->offset, length_bytes,
                           [request](Result<engine::ReadResult> result) noexcept {
                             Finish(request, Guarded("read2", [&] {
                                      return AnswerRead(*request,

@@ -17,6 +17,10 @@ namespace filer::ganesha {
 namespace {
 
 constexpr auto kPinnedReadsPatience = std::chrono::seconds(2);
+// Of the buffer pool: what READ replies may pin, and how much more they may copy beside it. The
+// other half of the pool keeps reads and writes of everybody else going.
+constexpr std::uint64_t kPinnedShare = 2;
+constexpr std::uint64_t kCopiedShare = 8;
 
 class GaneshaSink final : public spdlog::sinks::base_sink<std::mutex> {
  protected:
@@ -130,6 +134,9 @@ Result<void> EngineHost::StartEngine(const nearmetal_config& config) {
   options.read_only = parts_->volume.device->Info().is_read_only;
   options.cache_bytes = parts_->volume.device->Pool().size_bytes() / 2;
   options.dirty_bytes_max = memory_bytes / 8;
+  const std::uint64_t pool_bytes = parts_->volume.device->Pool().size_bytes();
+  reply_budget_.SetLimits({.pinned_bytes_max = pool_bytes / kPinnedShare,
+                           .copied_bytes_max = pool_bytes / kCopiedShare});
   auto mounted = engine::Engine::Mount(*parts_->volume.device, SystemClock(), options);
   if (!mounted.has_value()) {
     parts_->volume = {};
@@ -242,6 +249,13 @@ Json EngineHost::StatusReport() const {
   report["transport"] = parts_->volume.transport;
   report["counters"] = ToJson(counters);
   report["pinned_reads"] = copies_.pinned_reads.load(std::memory_order_relaxed);
+  const ReplyBudget::Usage replies = reply_budget_.GetUsage();
+  const ReplyBudget::Limits limits = reply_budget_.GetLimits();
+  report["read_replies"] = {{"pinned_bytes", replies.pinned_bytes},
+                            {"pinned_bytes_max", limits.pinned_bytes_max},
+                            {"copied_bytes", replies.copied_bytes},
+                            {"copied_bytes_max", limits.copied_bytes_max},
+                            {"refused", replies.refused}};
   report["connected"] = parts_->volume.is_connected();
   report["healthy"] = report["healthy"].get<bool>() && parts_->volume.is_connected();
   const bridge::DiskCounters bridge = parts_->volume.counters();

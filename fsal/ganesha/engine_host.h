@@ -16,6 +16,7 @@
 #include "base/thread_annotations.h"
 #include "fsal/engine/engine.h"
 #include "fsal/ganesha/config_table.h"
+#include "fsal/ganesha/reply_budget.h"
 
 namespace filer::ganesha {
 
@@ -48,6 +49,7 @@ class EngineHost {
   void ForgetExport(std::uint16_t id) FILER_EXCLUDES(mutex_);
 
   CopyCounters& copies() noexcept { return copies_; }
+  ReplyBudget& reply_budget() noexcept { return reply_budget_; }
   Json StatusReport() const FILER_EXCLUDES(mutex_);
 
  private:
@@ -67,6 +69,7 @@ class EngineHost {
   std::atomic<engine::Engine*> engine_{nullptr};  // owned by parts_
   std::unique_ptr<Parts> parts_;
   CopyCounters copies_;
+  ReplyBudget reply_budget_;
   mutable Mutex mutex_;
   std::string error_ FILER_GUARDED_BY(mutex_);
   std::map<std::uint16_t, ExportRecord> exports_ FILER_GUARDED_BY(mutex_);

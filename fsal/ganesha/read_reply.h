@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fsal/engine/engine.h"
+#include "fsal/ganesha/reply_budget.h"
 
 namespace filer::ganesha {
 
@@ -20,11 +21,13 @@ struct ReadReply {
   std::array<std::byte, 4> tail{};       // see MakeReadReply
   std::vector<std::byte> copy;           // a private copy, if one was asked for
   std::uint64_t copied_bytes = 0;        // by this door
+  ReplyBudget::Hold hold;                // last: given back while `holds` still keeps the buffers
 };
 
 // Takes over the result's buffers. Ganesha pads replies to 4 bytes by taking the last (length % 4)
 // bytes off the *last* segment; where that segment is shorter, those bytes move to `tail` (at most
-// 3 are copied). With `is_private` all is copied: RPCSEC_GSS encrypts in place.
+// 3 are copied). With `is_private` all is copied: RPCSEC_GSS encrypts in place, and a client that
+// takes its answers slowly must not keep the pool.
 ReadReply MakeReadReply(engine::ReadResult&& result, bool is_private);
 
 // Copies the segments into a caller's buffers; returns the bytes copied.
