@@ -255,8 +255,9 @@ void WaitForReconnect(const Home& home, const RunningState& state) {
   const auto deadline = std::chrono::steady_clock::now() + kReconnectPatience;
   while (std::chrono::steady_clock::now() < deadline) {
     const Liveness live = Look(home, state);
+    if (!live.is_filer_running || live.NeedsRestart() || live.HasEndedService()) return;
     for (const Json& volume : live.bridge.value("volumes", Json::array())) {
-      if (volume.value("connected", false) && live.HealthState() == "ready") return step.Done();
+      if (volume.value("connected", false) && live.IsUsable()) return step.Done();
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }

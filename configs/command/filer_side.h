@@ -37,7 +37,7 @@ Result<void> ConfigureFilerSide(const Home& home, const Installation& installati
                                 const configs::ApplianceConfig& config, const FilerSide& side);
 
 // After the bridge was started again below a running filer: waits a bounded time for its front end
-// to be back.
+// to be back. In vain if the filer had given up; `Look` tells.
 void WaitForReconnect(const Home& home, const RunningState& state);
 
 // Host mode: true when an agent that was killed left servers, which end on their own account and

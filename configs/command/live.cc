@@ -39,8 +39,33 @@ Result<Json> CallBridge(const Home& home, const std::string& method, const Json&
 std::string Liveness::HealthState() const {
   if (!is_filer_running) return "down";
   const std::string state = health.value("state", "no answer");
-  if (state != "failed") return state;
-  return "failed: " + health.value("error", "");
+  if (state == "failed") return "failed: " + health.value("error", "");
+  // The agent takes a moment to be sure; what does not heal needs none.
+  if (state == "ready" && NeedsRestart()) return "failed: " + Engine().value("error", "");
+  return state;
+}
+
+Json Liveness::Engine() const {
+  const auto engine = health.find("engine");
+  return engine != health.end() && engine->is_object() ? *engine : Json();
+}
+
+bool Liveness::IsUsable() const {
+  if (HealthState() != "ready") return false;
+  const Json engine = Engine();
+  return engine.is_null() || engine.value("healthy", true);
+}
+
+bool Liveness::NeedsRestart() const {
+  const Json engine = Engine();
+  return !engine.is_null() && engine.value("needs_restart", false);
+}
+
+bool Liveness::HasEndedService() const {
+  for (const Json& service : health.value("services", Json::array())) {
+    if (!service.value("ok", true)) return true;
+  }
+  return false;
 }
 
 Liveness Look(const Home& home, const RunningState& state) {

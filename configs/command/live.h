@@ -22,6 +22,13 @@ struct Liveness {
   Json bridge = Json::object();     // `status` of the daemon, empty if it does not answer
   Json health = Json::object();     // `health` of the agent, empty if it does not answer
   std::string HealthState() const;  // "ready", "starting", "failed: ...", "down"
+  // What the engine says of itself; null when it does not answer.
+  Json Engine() const;
+  // Ready, and its engine well: what it is told to store it stores.
+  bool IsUsable() const;
+  // The engine is in a failure that only a start from new mends.
+  bool NeedsRestart() const;
+  bool HasEndedService() const;
 };
 Liveness Look(const Home& home, const RunningState& state);
 

@@ -104,8 +104,7 @@ class Started {
 // Ends what an earlier run left half dead, so that its sockets, ports and volume are free. Needs
 // the bridge: servers whose agent was killed write to the volume what was not synced.
 Result<void> EndRemains(const Home& home, RunningState& state, const Liveness& live) {
-  const bool is_usable = live.is_filer_running && live.HealthState() == "ready";
-  if (live.is_filer_running && !is_usable) {
+  if (live.is_filer_running && !live.IsUsable()) {
     Step step("ending the unhealthy filer (" + live.HealthState() + ")");
     FILER_TRY(StopFilerSide(home, state));
     step.Done();
@@ -114,6 +113,17 @@ Result<void> EndRemains(const Home& home, RunningState& state, const Liveness& l
     FILER_TRY(StopFilerSide(home, state));
     step.Done();
   }
+  return Ok();
+}
+
+// The engine's log failed: it takes no changes any more, whatever becomes of the disk. The bridge
+// ends with the filer, because after a failed FLUSH it refuses every later one.
+Result<void> EndFailed(const Home& home, RunningState& state, const Liveness& live) {
+  FILER_TRY(EndRemains(home, state, live));
+  if (!IsRunning(state.bridge)) return Ok();
+  Step step("ending its bridge");
+  FILER_TRY(StopProcess(state.bridge, kStopGrace));
+  step.Done();
   return Ok();
 }
 
@@ -135,6 +145,10 @@ Result<void> Bring(const Home& home, const UpOptions& options, const Applied& ap
   const Installation installation = FindInstallation();
   Started started(home);
   Liveness live = Look(home, state);
+  if (live.NeedsRestart()) {
+    FILER_TRY(EndFailed(home, state, live));
+    live = Look(home, state);
+  }
   if (!live.is_bridge_running) {
     FILER_TRY(PrepareVolumes(applied));
     const bool is_fresh = !live.is_filer_running && !HasLeftServers(home);

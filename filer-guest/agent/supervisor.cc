@@ -38,6 +38,9 @@ std::string FailedExports(const Json& status) {
   return text;
 }
 
+// An engine that is unhealthy in so many answers in a row is in trouble.
+constexpr int kUnhealthyAnswers = 3;
+
 }  // namespace
 
 Supervisor::Supervisor(ServiceControl& control, SupervisorTimes times)
@@ -109,12 +112,13 @@ void Supervisor::Run(ServiceConfig config) {
   const Result<void> started = BringUp(config);
   if (started) {
     FILER_LOG_INFO("ready");
+    is_up_ = true;
     SetState(State::kReady, "");
   } else if (!(started.error() == Errc::kShuttingDown)) {
     FILER_LOG_ERROR("{}", started.error().message());
     SetState(State::kFailed, started.error().message());
   }
-  Watch();
+  Watch(config);
   TakeDown(config);
   is_stopped_.store(true, std::memory_order_release);
 }
@@ -156,8 +160,10 @@ Result<void> Supervisor::WaitForEngine(const ServiceConfig& config) {
   while (std::chrono::steady_clock::now() < deadline) {
     if (auto status = control_.EngineStatus(config)) {
       // The plug-in's own error comes back here: a volume that cannot be mounted never heals.
+      // One without its bridge for a moment does.
       const std::string error = status.value().value("error", "");
-      if (!error.empty()) return Error(Errc::kRefused, error);
+      const bool is_connected = status.value().value("connected", true);
+      if (!error.empty() && is_connected) return Error(Errc::kRefused, error);
       if (status.value().value("healthy", false)) return Ok();
       last = "the engine is not healthy";
     }
@@ -210,17 +216,43 @@ Result<void> Supervisor::WaitForPorts(const ServiceConfig& config) {
   return Ok();
 }
 
-// Until shutdown: a dead service makes the state "failed", once.
-void Supervisor::Watch() {
-  bool has_failed = false;
+// Why the engine does not serve its volume whole; empty while it does, or does not answer.
+std::string Supervisor::EngineTrouble(const ServiceConfig& config) {
+  const auto status = control_.EngineStatus(config);
+  if (!status || status.value().value("healthy", true)) return "";
+  const std::string error = status.value().value("error", "");
+  return error.empty() ? "the engine is not healthy" : error;
+}
+
+// Until shutdown: a dead service makes the state "failed", once and for good; an engine in trouble
+// does as long as it is.
+void Supervisor::Watch(const ServiceConfig& config) {
+  bool has_ended = false;
+  int unhealthy_answers = 0;
+  auto next_question = std::chrono::steady_clock::now() + times_.engine_watch;
   while (!is_stopping_.load(std::memory_order_relaxed)) {
     std::this_thread::sleep_for(times_.watch);
-    if (has_failed) continue;
+    if (has_ended) continue;
     if (auto services = CheckServices(); !services) {
-      has_failed = true;
+      has_ended = true;
       FILER_LOG_ERROR("{}", services.error().message());
       SetState(State::kFailed, services.error().message());
+      continue;
     }
+    // A start that failed stays so.
+    if (!is_up_ || std::chrono::steady_clock::now() < next_question) continue;
+    const std::string trouble = EngineTrouble(config);
+    next_question = std::chrono::steady_clock::now() + times_.engine_watch;
+    if (!trouble.empty()) {
+      if (++unhealthy_answers == kUnhealthyAnswers) FILER_LOG_ERROR("{}", trouble);
+      if (unhealthy_answers >= kUnhealthyAnswers) SetState(State::kFailed, trouble);
+      continue;
+    }
+    if (unhealthy_answers >= kUnhealthyAnswers) {
+      FILER_LOG_INFO("the engine is well again");
+      SetState(State::kReady, "");
+    }
+    unhealthy_answers = 0;
   }
 }
 

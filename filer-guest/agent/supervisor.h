@@ -4,7 +4,8 @@
 //
 // One thread of its own does the work; the methods only look and ask. A service that ends, or a
 // step that fails, makes the state "failed" with what it said last; what still runs goes on (an NFS
-// server is of use without Samba) until `shutdown`.
+// server is of use without Samba) until `shutdown`. So does an engine that stays unhealthy; that
+// state ends when the engine is well again (its bridge came back).
 #pragma once
 
 #include <atomic>
@@ -81,6 +82,7 @@ struct SupervisorTimes {
   std::chrono::milliseconds ports_deadline{30'000};
   std::chrono::milliseconds poll{20};
   std::chrono::milliseconds watch{250};
+  std::chrono::milliseconds engine_watch{1'000};  // between two questions to a running engine
 };
 
 class Supervisor {
@@ -109,7 +111,8 @@ class Supervisor {
   Result<void> WaitForPorts(const ServiceConfig& config);
   Result<void> Pause(std::chrono::milliseconds duration);
   Result<void> CheckServices();
-  void Watch();
+  void Watch(const ServiceConfig& config);
+  std::string EngineTrouble(const ServiceConfig& config);
   void TakeDown(const ServiceConfig& config);
   void SetState(State state, const std::string& error) FILER_EXCLUDES(mutex_);
 
@@ -117,6 +120,7 @@ class Supervisor {
   const SupervisorTimes times_;
   // Set once; ends every wait of the worker. Relaxed: publishes nothing.
   std::atomic<bool> is_stopping_{false};
+  bool is_up_ = false;                   // BringUp went well; the worker's own
   std::atomic<bool> is_stopped_{false};  // released after TakeDown, acquired by IsStopped
   Mutex mutex_;
   State state_ FILER_GUARDED_BY(mutex_) = State::kIdle;

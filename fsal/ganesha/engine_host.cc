@@ -228,6 +228,8 @@ void EngineHost::ForgetExport(std::uint16_t id) {
   exports_.erase(id);
 }
 
+// `error` says what keeps the volume from being served whole; empty when healthy. `needs_restart`:
+// it does not heal by itself.
 Json EngineHost::StatusReport() const {
   Json report;
   MutexLock lock(mutex_);
@@ -238,14 +240,30 @@ Json EngineHost::StatusReport() const {
         {{"id", id}, {"path", record.path}, {"ok", record.error.empty()}, {"error", record.error}});
   }
   report["exports"] = std::move(exports);
-  report["healthy"] = engine != nullptr && error_.empty();
-  report["error"] = error_;
   report["device"] = parts_->spec;
-  if (engine == nullptr) return report;
-  engine::EngineCounters counters = engine->Counters();
+  std::string error = error_;
+  if (engine != nullptr) {
+    const auto health = engine->Health();
+    const bool is_connected = parts_->volume.is_connected();
+    report["connected"] = is_connected;
+    report["needs_restart"] = !health.has_value();
+    if (!health.has_value()) {
+      error = engine->VolumeName() + ": " + health.assume_error().message();
+    } else if (!is_connected && error.empty()) {
+      error = parts_->spec + ": the bridge does not answer";
+    }
+    DescribeEngine(*engine, report);
+  }
+  report["healthy"] = engine != nullptr && error.empty();
+  report["error"] = std::move(error);
+  return report;
+}
+
+void EngineHost::DescribeEngine(const engine::Engine& engine, Json& report) const {
+  engine::EngineCounters counters = engine.Counters();
   counters.copied_read_bytes += copies_.read_bytes.load(std::memory_order_relaxed);
-  report["volume"] = engine->VolumeName();
-  report["uuid"] = ToHex(engine->VolumeUuid());
+  report["volume"] = engine.VolumeName();
+  report["uuid"] = ToHex(engine.VolumeUuid());
   report["transport"] = parts_->volume.transport;
   report["counters"] = ToJson(counters);
   report["pinned_reads"] = copies_.pinned_reads.load(std::memory_order_relaxed);
@@ -256,13 +274,10 @@ Json EngineHost::StatusReport() const {
                             {"copied_bytes", replies.copied_bytes},
                             {"copied_bytes_max", limits.copied_bytes_max},
                             {"refused", replies.refused}};
-  report["connected"] = parts_->volume.is_connected();
-  report["healthy"] = report["healthy"].get<bool>() && parts_->volume.is_connected();
   const bridge::DiskCounters bridge = parts_->volume.counters();
   report["bridge"] = {{"requests", bridge.requests},
                       {"doorbells", bridge.doorbells},
                       {"interrupts", bridge.interrupts}};
-  return report;
 }
 
 // {"path": "/a/b", "mode": 493}: makes the last part if it is missing.

@@ -63,6 +63,7 @@ class EngineHost {
   Result<void> StartEngine(const nearmetal_config& config);
   Result<void> StartStatusSocket(const std::string& path);
   void StartPosixDoor(const std::string& mount_point);
+  void DescribeEngine(const engine::Engine& engine, Json& report) const;
   Result<Json> MakeDirectory(const Json& params);
   bool WaitForPinnedReads() const noexcept;
 

@@ -96,6 +96,22 @@ main() {
   filer down
   expect_nothing_left
 
+  note "a bridge that died: status says so, and up brings it back below the running services"
+  "${up[@]}"
+  local pid
+  pid=$(state_pid filer)
+  kill -KILL "$(state_pid bridge)"
+  deadline=$((SECONDS + 20))
+  until [[ $(filer status --json 2>/dev/null | jq -r .state) == failed:*bridge* ]]; do
+    ((SECONDS < deadline)) || fail "status does not say that the bridge is gone"
+    sleep 0.2
+  done
+  "${up[@]}"
+  filer status >/dev/null || fail "not healthy after up"
+  [[ $(state_pid filer) == "$pid" ]] || fail "the services were restarted"
+  filer down
+  expect_nothing_left
+
   note "no QEMU"
   mkdir "$home/path"
   ln -s /usr/bin/* /usr/sbin/* "$home/path/" 2>/dev/null || true
@@ -160,7 +176,7 @@ killed_start() {
 }
 
 # A small file system that is full: creating a volume fails cleanly. A volume whose disk fills up while it is served gives clients an error,
-# and what was acknowledged before is there when the disk has room again.
+# and status says so. When the disk has room again, `filer up` is enough, and what was acknowledged before is there.
 no_space() {
   mkdir "$home/small"
   mount -t tmpfs -o size=256k tmpfs "$home/small"
@@ -173,11 +189,20 @@ no_space() {
   real_input 500 300000000
   journals=yes each_tree copy 3 >"$home/out" 2>&1 && fail "300 MB went onto a disk of 120 MB"
   note "clients saw: $(tail -n 1 "$home/out")"
-  filer down
+  # Sooner or later the log itself finds no room: nothing is stored any more, and status says so.
+  local deadline=$((SECONDS + 60))
+  until [[ $(filer status --json 2>/dev/null | jq -r .state) == failed:*log:* ]]; do
+    ((SECONDS < deadline)) || fail "status does not say that the volume takes no changes"
+    each_tree copy 3 >/dev/null 2>&1 || true
+  done
+  expect 1 'failed: .*log: .*filer up' filer status
   mount -o remount,size=1g "$home/small"
-  expect_sound_volume
+  note "room again: one 'up' mends it"
   "${up[@]}"
+  [[ $(status_of '.engine | .healthy') == true ]] || fail "not healthy after up"
   journals=yes each_tree compare 3
+  journals=yes each_tree copy 3
+  journals=yes each_tree compare 4
   filer down
   expect_sound_volume
   umount "$home/small"

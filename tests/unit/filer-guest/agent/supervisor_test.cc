@@ -15,7 +15,8 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 constexpr SupervisorTimes kQuick{milliseconds(400), milliseconds(400), milliseconds(400),
-                                 milliseconds(400), milliseconds(1),   milliseconds(1)};
+                                 milliseconds(400), milliseconds(1),   milliseconds(1),
+                                 milliseconds(1)};
 
 // A machine of words: remembers what was done to it, fails where it is told to.
 class FakeControl final : public ServiceControl {
@@ -36,7 +37,9 @@ class FakeControl final : public ServiceControl {
     for (const std::string& path : made_) {
       exports.push_back({{"path", path}, {"ok", is_reloaded_}, {"error", "no such folder"}});
     }
-    return Json{{"healthy", engine_error_.empty()}, {"error", engine_error_}, {"exports", exports}};
+    const bool is_healthy = engine_error_.empty() && unhealthy_answers_ == 0;
+    if (unhealthy_answers_ > 0) --unhealthy_answers_;
+    return Json{{"healthy", is_healthy}, {"error", engine_error_}, {"exports", exports}};
   }
   Result<void> MakeExportDirectory(const ServiceConfig&, const ExportDirectory& entry) override {
     auto done = Step("mkdir " + entry.path);
@@ -85,6 +88,10 @@ class FakeControl final : public ServiceControl {
     }
     states_.push_back({name, 42, is_ok, ""});
   }
+  void SetEngineError(const std::string& error) {
+    const std::lock_guard lock(mutex_);
+    engine_error_ = error;
+  }
   std::vector<std::string> Steps() {
     const std::lock_guard lock(mutex_);
     return steps_;
@@ -94,6 +101,7 @@ class FakeControl final : public ServiceControl {
   std::vector<std::string> steps_, made_;
   std::vector<ServiceState> states_;
   std::string failing_step_, engine_error_;
+  int unhealthy_answers_ = 0;  // so many of the next ones
   int polls_until_status_ = 3, polls_until_listening_ = 0;
   bool is_reloaded_ = false;
   std::atomic<bool> is_door_mounted_{true};
@@ -209,6 +217,47 @@ TEST(Supervisor, DeadServiceMakesReadyFailedWithItsLastWords) {
   const Json health = supervisor.Health();
   EXPECT_THAT(health["error"].get<std::string>(), HasSubstr("last words"));
   EXPECT_EQ(health["services"][0]["ok"], false);
+}
+
+TEST(Supervisor, EngineThatStaysUnhealthyIsAFailureUntilItIsWellAgain) {
+  FakeControl control;
+  Supervisor supervisor(control, kQuick);
+  ASSERT_TRUE(supervisor.Configure(Params()).has_value());
+  ASSERT_EQ(WaitForState(supervisor, "ready"), "ready");
+  control.SetEngineError("log: the disk is full");
+  EXPECT_EQ(WaitForState(supervisor, "failed"), "failed");
+  EXPECT_EQ(supervisor.Health()["error"], "log: the disk is full");
+  control.SetEngineError("");
+  EXPECT_EQ(WaitForState(supervisor, "ready"), "ready");
+  EXPECT_EQ(supervisor.Health()["error"], "");
+  control.Set("samba", false);
+  EXPECT_EQ(WaitForState(supervisor, "failed"), "failed") << "services are still watched";
+}
+
+TEST(Supervisor, AMomentWithoutHealthIsNoFailure) {
+  FakeControl control;
+  Supervisor supervisor(control, kQuick);
+  ASSERT_TRUE(supervisor.Configure(Params()).has_value());
+  ASSERT_EQ(WaitForState(supervisor, "ready"), "ready");
+  const auto unhealthy_answers = [&](int set) {
+    const std::lock_guard lock(control.mutex_);
+    if (set > 0) control.unhealthy_answers_ = set;
+    return control.unhealthy_answers_;
+  };
+  unhealthy_answers(2);
+  while (unhealthy_answers(0) > 0) std::this_thread::sleep_for(milliseconds(1));
+  std::this_thread::sleep_for(milliseconds(30));
+  EXPECT_EQ(supervisor.Health()["state"], "ready");
+}
+
+TEST(Supervisor, AStartThatFailedStaysFailedThoughTheEngineIsWell) {
+  FakeControl control;
+  control.failing_step_ = "samba";
+  Supervisor supervisor(control, kQuick);
+  ASSERT_TRUE(supervisor.Configure(Params()).has_value());
+  ASSERT_EQ(WaitForState(supervisor, "failed"), "failed");
+  std::this_thread::sleep_for(milliseconds(30));
+  EXPECT_EQ(supervisor.Health()["state"], "failed");
 }
 
 TEST(Supervisor, ShutdownWhileStartingDoesNotWaitForTheDeadline) {
