@@ -65,7 +65,8 @@ NFS_KRB5 {{
 // Grace: after a restart, clients of before have this long to reclaim opens and locks, and nobody
 // can take new ones. It may not be shorter than the lease, so a short lease is what makes restarts
 // short; with no client to wait for, Ganesha ends it at once. Graceless would hand a lock to the
-// first who asks.
+// first who asks. The clients of before are those in the recovery folder: it outlives the file
+// server, but in a guest it is memory, so after the loss of a guest nobody can reclaim.
 Result<std::string> RenderVersion4(const RunPaths& paths) {
   return fmt::format(
       R"(

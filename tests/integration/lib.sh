@@ -44,6 +44,7 @@ cleanup() {
   for pid in $(ours); do kill -KILL "$pid" 2>/dev/null || true; done
   while read -r mount_point; do umount -l "$mount_point"; done < <(mounts_below "$scratch")
   rm -rf --one-file-system "$scratch"
+  declare -F at_end >/dev/null && at_end
   exit $status
 }
 
@@ -57,8 +58,9 @@ mounts_below() {
   return 0
 }
 
-# A home with a configuration: $home, $nfs_port, $smb_port. Lines of standard input are added to it (more tables). It is a new folder
-# of $scratch, or one of the name $home_name in that.
+# A home with a configuration: $home, $nfs_port, $smb_port. Lines of standard input are added to it (at first to the export "share"),
+# $guest_lines to the table of the guest. It is a new folder of $scratch, or one of the name $home_name in that. A test may declare
+# at_end, which is called last of all.
 new_filer() {
   scratch=$(mktemp -d /tmp/nm.XXXXXX)
   home=$scratch${home_name:+/$home_name}
@@ -77,6 +79,7 @@ port = $smb_port
 [guest]
 memory_mb = ${guest_memory_mb:-1024}
 cpus = 2
+${guest_lines:-}
 [[volume]]
 name = "main"
 size = "${volume_size:-4G}"
@@ -127,6 +130,22 @@ each_tree() {
   done
 }
 journals=''  # not empty: with journals
+
+# Starts a copy in the background and waits until the journal has $1 names.
+copy_until() {
+  (journals=yes each_tree copy 3) >"$home/copy.out" 2>&1 &
+  copy_pid=$!
+  touch "$home/journal.0"
+  local deadline=$((SECONDS + 900))
+  while (($(names) < $1)); do
+    kill -0 "$copy_pid" 2>/dev/null || fail "the copy ended early: $(cat "$home/copy.out")"
+    ((SECONDS < deadline)) || fail "the copy is too slow: $(names) files"
+    sleep 0.05
+  done
+}
+
+# How many names of the first tree are stable on the server.
+names() { wc -l <"$home/journal.0"; }
 
 # The image of the test client: Debian's kernel with its NFS and CIFS clients. Cached by its inputs.
 client_image() {
