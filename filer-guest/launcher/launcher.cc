@@ -28,6 +28,9 @@ constexpr milliseconds kQuitGrace{3'000};
 constexpr milliseconds kTermGrace{2'000};
 constexpr milliseconds kPoll{20};
 constexpr std::size_t kShownLogBytes = 300;
+// QEMU 10.0 can abort when firmware moves PCI regions while another processor runs under TCG
+// ("iotlb_to_section: Assertion ... failed"), once in some dozens of boots on a busy machine.
+constexpr int kBootAttempts = 3;
 
 std::string LastLine(const std::string& path) {
   auto text = ReadWholeFile(path, 64 << 20);
@@ -44,6 +47,13 @@ void RemoveSockets(const GuestPaths& paths) {
   for (const std::string* path : {&paths.qmp_socket, &paths.agent_socket, &paths.record}) {
     ::unlink(path->c_str());
   }
+}
+
+// QEMU itself gave up by one of its own assertions: nothing that we asked for was wrong.
+bool HasQemuAborted(const RunningGuest& guest) {
+  const std::string last = LastLine(guest.qemu_log);
+  return !IsRunning(guest.process) && last.find("Assertion `") != std::string::npos &&
+         last.find("' failed") != std::string::npos;
 }
 
 // The logs of the last run are kept beside.
@@ -156,13 +166,18 @@ Result<RunningGuest> StartGuest(const GuestOptions& options) {
   SpawnOptions spawn;
   spawn.arguments = QemuArguments(options, facts, paths);
   spawn.log_path = paths.qemu_log;
-  guest.process = FILER_TRY(SpawnDetached(spawn));
-  if (auto booted = Boot(options, guest); !booted) {
+  for (int attempt = 1;; ++attempt) {
+    guest.process = FILER_TRY(SpawnDetached(spawn));
+    const auto booted = Boot(options, guest);
+    if (booted) return guest;
+    const bool is_worth_another = attempt < kBootAttempts && HasQemuAborted(guest);
     [[maybe_unused]] const auto stopped = StopProcess(guest.process, milliseconds(500));
     RemoveSockets(paths);
-    return booted.error();
+    if (!is_worth_another) return booted.error();
+    FILER_LOG_WARN("QEMU aborted, another attempt: {}", LastLine(guest.qemu_log));
+    Progress(options, "QEMU aborted by an assertion of its own; booting again");
+    KeepOldLogs(paths);
   }
-  return guest;
 }
 
 Result<RunningGuest> FindGuest(const std::string& run_dir) {
