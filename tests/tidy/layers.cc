@@ -84,6 +84,7 @@ std::string IncludeFault(const std::vector<Layer>& layers, const std::set<std::s
 // Whose header an include names: "DPDK", "FUSE", "Ganesha", or nothing.
 std::string_view ForeignFamily(const SourceFile& file, const Include& include,
                                const std::set<std::string_view>& tree) {
+  if (include.path == "rte_vhost.h") return "DPDK's vhost library";  // apart: for a peer only
   if (include.path.starts_with("rte_")) return "DPDK";
   if (include.path.starts_with("fuse")) return "FUSE";
   if (IsGaneshaFolder(file.path) && include.is_quoted && !tree.contains(include.path)) {
