@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "configs/command/home.h"
 
@@ -36,5 +37,8 @@ int VolumeCheck(const Home& home, const VolumeOptions& options);
 
 // Runs ctest on the build folder, for one label or all, with the arguments after it.
 int Test(const std::string& what);
+
+// Becomes the program filer-bench with these words. Returns only when that cannot be started.
+int Bench(std::vector<std::string> words);
 
 }  // namespace filer::command

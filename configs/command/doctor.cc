@@ -159,9 +159,11 @@ Finding Cores() {
 
 int Doctor(const Home& home, bool is_probing, bool as_json) {
   const Installation installation = FindInstallation();
-  const std::vector<Finding> findings = {
-      Qemu(), Kvm(installation, is_probing), Cores(),    Memory(), HugePages(),
-      Fuse(), Disk(home),                    Network(), Iommu()};
+  const std::vector<Finding> findings = {Qemu(),      Kvm(installation, is_probing),
+                                         Cores(),     Memory(),
+                                         HugePages(), Fuse(),
+                                         Disk(home),  Network(),
+                                         Iommu()};
   bool has_problem = false;
   Json rows = Json::array();
   std::vector<std::vector<std::string>> table = {{"WHAT", "VERDICT", "DETAIL"}};

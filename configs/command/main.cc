@@ -112,6 +112,13 @@ int Run(int count, char** words) {
                    "unit, integration, tidy, sanitize, long (soaks, hours), or all (but long)")
       ->check(CLI::IsMember({"unit", "integration", "tidy", "sanitize", "long", "all"}));
   test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });
+  // All behind the word is for the program that knows it, --help and --home too.
+  auto* bench = app.add_subcommand("bench", "measure: bench bridge [--quick] [--json FILE]");
+  bench->prefix_command();
+  bench->set_help_flag();
+  bench->fallthrough(false);
+  bench->callback(
+      [&arguments, bench] { arguments.chosen = [bench] { return Bench(bench->remaining()); }; });
   try {
     app.parse(count, words);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# `filer bench bridge`, very small: every subject and backend runs, and what is written down is complete and plausible. Nothing here depends
+# on how fast this machine is.
+set -euo pipefail
+source_dir=${FILER_SOURCE_DIR:?}
+filer=${FILER_BUILD_DIR:?}/bin/filer
+folder=$(mktemp -d /tmp/filer-bench-test-XXXXXX)
+trap 'rm -rf "$folder"' EXIT
+fail() { echo "bench_bridge: $*" >&2; exit 1; }
+command -v jq >/dev/null || { echo "jq is not installed: not tested"; exit 77; }
+(($(nproc) >= 2)) || { echo "one processor: not tested"; exit 77; }
+
+# expect_usage PATTERN WORDS...: exit code 2 and one line.
+expect_usage() {
+  local pattern=$1 status=0
+  shift
+  "$filer" bench "$@" >"$folder/out" 2>"$folder/err" || status=$?
+  ((status == 2)) || fail "exit code $status instead of 2: bench $*"
+  (($(wc -l <"$folder/err") == 1)) || fail "not one line: $(cat "$folder/err")"
+  grep -q -- "$pattern" "$folder/err" || fail "no '$pattern' in: $(cat "$folder/err")"
+}
+expect_usage nosuch nosuch
+expect_usage --fast bridge --fast
+expect_usage /nowhere/x.json bridge --json /nowhere/x.json
+expect_usage --cores bridge --cores 0,0
+
+"$filer" bench bridge --help | grep -q -- --quick || fail "no help"
+
+mkdir "$folder/volumes"
+"$filer" bench bridge --quick --seconds 0.005 --repetitions 2 --depth 1 --depth 32 --block 4096 --folder "$folder/volumes" \
+  --json "$folder/out.json" --html "$folder/out.html" >"$folder/table" || fail "it failed"
+
+# holds FILTER: true of the document.
+holds() { jq -e "$1" "$folder/out.json" >/dev/null || fail "does not hold: $1: $(jq -c .summary "$folder/out.json")"; }
+holds '.schema == "filer.bench.bridge/1"'
+holds '.machine | .cpus >= 2 and (.model | length > 0) and (.kernel | length > 0) and has("kvm_module")'
+subjects='["bridge","direct","ping-pong","rte-vhost"'
+command -v qemu-storage-daemon >/dev/null && subjects='["bridge","direct","ping-pong","qemu-storage-daemon","rte-vhost"'
+holds "([.runs[].subject] | unique) == $subjects]"
+holds '.runs | map(select(.subject == "bridge")) | map(.backend) | unique == ["file","memory","null"]'
+holds '.runs | all(.iops > 0 and .ios > 0 and .latency_us.p50 > 0 and .latency_us.p99 >= .latency_us.p50 and .latency_us.p999 >= .latency_us.p99)'
+holds '.runs | all(.cpu_us_per_op > 0 and .kicks_per_io >= 0 and .interrupts_per_io >= 0)'
+holds '.runs | map(select(.subject == "bridge")) | all(.copied_bytes_per_io == 0)'
+holds '.runs | map(select(.subject != "ping-pong")) | all((.spread.iops.min <= .iops) and (.iops <= .spread.iops.max))'
+holds '.summary | [.added_latency_us.p50, .added_latency_us.p99, .added_latency_round_trips.p50, .added_latency_round_trips.p99] | all(type == "number")'
+holds '.summary | [.ping_pong_ns, .iops_per_poller.null, .iops_per_poller.memory, .iops_per_poller.file] | all(. > 0)'
+holds '.summary | .kicks_per_io != null and .interrupts_per_io != null'
+command -v qemu-storage-daemon >/dev/null && holds '.summary.ratio_to_qemu_storage_daemon | .iops > 0 and .latency > 0'
+
+grep -q "Targets" "$folder/table" || fail "no verdicts: $(cat "$folder/table")"
+grep -q "<svg" "$folder/out.html" || fail "no plots"
+[[ -z $(ls -A "$folder/volumes") ]] || fail "left behind: $(ls "$folder/volumes")"
+
+# Stopped in the middle it leaves nothing, neither files nor processes.
+status=0
+timeout -s INT 3 "$filer" bench bridge --seconds 1 --backend memory --folder "$folder/volumes" >"$folder/out" 2>"$folder/err" || status=$?
+((status == 124)) || fail "not stopped in time: $status: $(cat "$folder/err")"
+grep -q "stopped before the end" "$folder/err" || fail "stopped without a word: $(cat "$folder/err")"
+[[ -z $(ls -A "$folder/volumes") ]] || fail "left behind: $(ls "$folder/volumes")"
+echo "ok: $source_dir"

@@ -1,0 +1,130 @@
+// json_report.cc: the document that other programs read. Figures are medians of the repetitions;
+// `spread` has the smallest and the largest.
+#include "workloads/bench/results.h"
+#include "workloads/bench/ticks.h"
+
+namespace filer::bench {
+namespace {
+
+Json OrNull(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
+
+Json MinMax(const Run& run, double Sample::*field) {
+  const Spread spread = run.Of(field);
+  return {{"min", spread.min}, {"max", spread.max}};
+}
+
+Json CopiedJson(const Run& run) {
+  std::vector<double> values;
+  for (const Sample& sample : run.samples) {
+    if (sample.copied_bytes_per_io) values.push_back(*sample.copied_bytes_per_io);
+  }
+  return values.empty() ? Json() : Json(SpreadOf(std::move(values)).median);
+}
+
+Json RunJson(const Run& run) {
+  std::uint64_t ios = 0;
+  for (const Sample& sample : run.samples) ios += sample.ios;
+  return {{"subject", run.subject},
+          {"backend", BackendName(run.backend)},
+          {"workload", WorkloadName(run.cell.workload)},
+          {"block_bytes", run.cell.block_bytes},
+          {"queue_depth", run.cell.depth},
+          {"repetitions", run.samples.size()},
+          {"ios", ios},
+          {"iops", run.Of(&Sample::iops).median},
+          {"mb_per_s", run.Of(&Sample::mb_per_s).median},
+          {"latency_us",
+           {{"p50", run.Of(&Sample::p50_us).median},
+            {"p99", run.Of(&Sample::p99_us).median},
+            {"p999", run.Of(&Sample::p999_us).median}}},
+          {"cpu_us_per_op", run.Of(&Sample::cpu_us_per_op).median},
+          {"kicks_per_io", run.Of(&Sample::kicks_per_io).median},
+          {"interrupts_per_io", run.Of(&Sample::interrupts_per_io).median},
+          {"copied_bytes_per_io", CopiedJson(run)},
+          {"spread",
+           {{"iops", MinMax(run, &Sample::iops)},
+            {"p50_us", MinMax(run, &Sample::p50_us)},
+            {"p99_us", MinMax(run, &Sample::p99_us)},
+            {"p999_us", MinMax(run, &Sample::p999_us)},
+            {"cpu_us_per_op", MinMax(run, &Sample::cpu_us_per_op)}}}};
+}
+
+// The ground in the form of a run, so that whoever reads runs[] finds it there.
+Json PingPongJson(const Results& results) {
+  const Spread spread = SpreadOf(results.ping_pong_ns);
+  const auto quantile_us = [&](double quantile) {
+    return TickClock::Get().ToNs(results.ping_pong_ticks.Quantile(quantile)) / 1e3;
+  };
+  const double per_second = spread.median > 0 ? 1e9 / spread.median : 0;
+  return {{"subject", "ping-pong"},
+          {"backend", "none"},
+          {"workload", "round_trip"},
+          {"block_bytes", 64},
+          {"queue_depth", 1},
+          {"repetitions", results.ping_pong_ns.size()},
+          {"ios", results.ping_pong_ticks.Count()},
+          {"iops", per_second},
+          {"mb_per_s", per_second * 64 / 1e6},
+          {"latency_us",
+           {{"p50", quantile_us(0.5)}, {"p99", quantile_us(0.99)}, {"p999", quantile_us(0.999)}}},
+          {"cpu_us_per_op", 2 * spread.median / 1e3},  // two cores spin
+          {"kicks_per_io", 0.0},
+          {"interrupts_per_io", 0.0},
+          {"copied_bytes_per_io", 0.0},
+          {"spread", {{"median_ns", {{"min", spread.min}, {"max", spread.max}}}}}};
+}
+
+Json SummaryJson(const Results& results) {
+  const Summary summary = Summarize(results);
+  const auto iops = [&](BackendKind backend) {
+    const auto found = summary.iops_per_poller.find(backend);
+    return found == summary.iops_per_poller.end() ? Json() : OrNull(found->second);
+  };
+  Json verdicts = Json::array();
+  for (const Verdict& verdict : Judge(summary)) {
+    verdicts.push_back({{"what", verdict.what},
+                        {"target", verdict.target},
+                        {"measured", verdict.measured},
+                        {"met", verdict.is_met ? Json(*verdict.is_met) : Json()}});
+  }
+  return {{"ping_pong_ns", summary.ping_pong_ns},
+          {"placement", summary.is_near ? "near" : "far"},
+          {"added_latency_us",
+           {{"p50", OrNull(summary.added_us_p50)}, {"p99", OrNull(summary.added_us_p99)}}},
+          {"added_latency_round_trips",
+           {{"p50", OrNull(summary.added_trips_p50)}, {"p99", OrNull(summary.added_trips_p99)}}},
+          {"iops_per_poller",
+           {{"null", iops(BackendKind::kNull)},
+            {"memory", iops(BackendKind::kMemory)},
+            {"file", iops(BackendKind::kFile)}}},
+          {"ratio_to_qemu_storage_daemon",
+           {{"iops", OrNull(summary.storage_daemon_iops_ratio)},
+            {"latency", OrNull(summary.storage_daemon_latency_ratio)}}},
+          {"ratio_to_rte_vhost_worst", OrNull(summary.rte_vhost_worst_ratio)},
+          {"file_vs_direct", OrNull(summary.file_vs_direct)},
+          {"kicks_per_io", OrNull(summary.kicks_per_io)},
+          {"interrupts_per_io", OrNull(summary.interrupts_per_io)},
+          {"bridge_ios", summary.bridge_ios},
+          {"targets", verdicts}};
+}
+
+}  // namespace
+
+Json ReportJson(const Results& results) {
+  Json runs = Json::array({PingPongJson(results)});
+  for (const Run& run : results.runs) runs.push_back(RunJson(run));
+  Json skipped = Json::array();
+  for (const Skipped& one : results.skipped) {
+    skipped.push_back({{"subject", one.subject}, {"backend", one.backend}, {"reason", one.reason}});
+  }
+  return {{"schema", "filer.bench.bridge/1"},
+          {"machine", results.machine},
+          {"quick", results.is_quick},
+          {"cores", {{"load", results.cores.load}, {"server", results.cores.server}}},
+          {"seconds_per_run", results.seconds_per_run},
+          {"runs", runs},
+          {"skipped", skipped},
+          {"summary", SummaryJson(results)}};
+}
+
+}  // namespace filer::bench

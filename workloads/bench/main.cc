@@ -1,0 +1,77 @@
+// main.cc: filer-bench, what `filer bench` becomes. Exit codes: 0 measured (targets met or not), 1
+// failed, 2 usage.
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "workloads/bench/options.h"
+
+namespace filer::bench {
+namespace {
+
+volatile sig_atomic_t is_interrupted = 0;
+
+void OnSignal(int) { is_interrupted = 1; }
+
+void TakeSignals() {
+  struct sigaction action {};
+  action.sa_handler = OnSignal;
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
+}
+
+int Fail(const Error& error) {
+  fmt::print(stderr, "filer: bench: {}\n", error.message());
+  return error == Errc::kUsage ? 2 : 1;
+}
+
+// A line that is written over itself, on a terminal only.
+bool ShowProgress(double share, const std::string& what) {
+  if (::isatty(STDERR_FILENO) != 0) {
+    constexpr int kBarCells = 30;
+    const int done = static_cast<int>(share * kBarCells);
+    fmt::print(stderr, "\r\033[K[{:<{}}] {:3.0f}%  {}",
+               std::string(static_cast<std::size_t>(done), '#'), kBarCells, share * 100, what);
+    std::fflush(stderr);
+  }
+  return is_interrupted == 0;
+}
+
+int Main(int count, char** words) {
+  auto line = ParseCommandLine(count, words);
+  if (line.has_error()) return Fail(line.error());
+  CommandLine options = std::move(line).value();
+  if (options.is_help) {
+    fmt::print("{}", options.help);
+    return 0;
+  }
+  InitLog("filer-bench", "error");
+  TakeSignals();
+  std::error_code error;
+  options.bench.programs =
+      std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
+  auto results = RunBench(options.bench, &ShowProgress);
+  if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\033[K");
+  if (results.has_error()) return Fail(results.error());
+  fmt::print("{}", ReportTable(results.value()));
+  if (!options.json_path.empty()) {
+    const std::string text = ReportJson(results.value()).dump(1) + "\n";
+    if (auto written = WriteFileAtomically(options.json_path, text); written.has_error()) {
+      return Fail(written.error());
+    }
+  }
+  if (!options.html_path.empty()) {
+    auto written = WriteFileAtomically(options.html_path, ReportHtml(results.value()));
+    if (written.has_error()) return Fail(written.error());
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace filer::bench
+
+int main(int count, char** words) { return filer::bench::Main(count, words); }

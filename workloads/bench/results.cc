@@ -1,0 +1,257 @@
+#include "workloads/bench/results.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "workloads/bench/ping_pong.h"
+
+namespace filer::bench {
+namespace {
+
+constexpr Cell kLatencyCell = {Workload::kRead, 4096, 1};
+constexpr Cell kDeepCell = {Workload::kRead, 4096, 32};
+
+// Differences of repetitions that were measured side by side.
+std::vector<double> Differences(const Run& ours, const Run& theirs, double Sample::*field) {
+  std::vector<double> differences;
+  const std::size_t count = std::min(ours.samples.size(), theirs.samples.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    differences.push_back(ours.samples[i].*field - theirs.samples[i].*field);
+  }
+  return differences;
+}
+
+std::vector<double> InTrips(std::vector<double> microseconds, const Run& ours) {
+  for (std::size_t i = 0; i < microseconds.size(); ++i) {
+    microseconds[i] = microseconds[i] * 1e3 / ours.samples[i].ping_pong_ns;
+  }
+  return microseconds;
+}
+
+void AddLatency(const Results& results, Summary& summary) {
+  const Run* bridge = results.Find(kBridge, BackendKind::kMemory, kLatencyCell);
+  const Run* direct = results.Find(kDirect, BackendKind::kMemory, kLatencyCell);
+  if (bridge == nullptr || direct == nullptr) return;
+  const auto p50 = Differences(*bridge, *direct, &Sample::p50_us);
+  const auto p99 = Differences(*bridge, *direct, &Sample::p99_us);
+  summary.added_us_p50 = SpreadOf(p50).median;
+  summary.added_us_p99 = SpreadOf(p99).median;
+  summary.added_trips_p50 = SpreadOf(InTrips(p50, *bridge)).median;
+  summary.added_trips_p99 = SpreadOf(InTrips(p99, *bridge)).median;
+}
+
+void CompareWithStorageDaemon(const Results& results, Summary& summary) {
+  const auto ratio = [&](const Cell& cell, double Sample::*field, bool is_inverse) {
+    const Run* ours = results.Find(kBridge, BackendKind::kNull, cell);
+    const Run* theirs = results.Find(kStorageDaemon, BackendKind::kNull, cell);
+    if (ours == nullptr || theirs == nullptr) return std::optional<double>();
+    const double a = ours->Of(field).median;
+    const double b = theirs->Of(field).median;
+    const double value = is_inverse ? b / std::max(a, 1e-9) : a / std::max(b, 1e-9);
+    return std::optional<double>(value);
+  };
+  summary.storage_daemon_iops_ratio = ratio(kDeepCell, &Sample::iops, false);
+  summary.storage_daemon_latency_ratio = ratio(kLatencyCell, &Sample::p50_us, true);
+}
+
+void CompareWithRteVhost(const Results& results, Summary& summary) {
+  for (const Run& run : results.runs) {
+    if (run.subject != kBridge) continue;
+    const Run* peer = results.Find(kRteVhost, run.backend, run.cell);
+    if (peer == nullptr) continue;
+    const double ratio =
+        run.Of(&Sample::iops).median / std::max(peer->Of(&Sample::iops).median, 1e-9);
+    if (summary.rte_vhost_worst_ratio && *summary.rte_vhost_worst_ratio <= ratio) continue;
+    summary.rte_vhost_worst_ratio = ratio;
+    summary.rte_vhost_worst_cell =
+        fmt::format("{}, {}", BackendName(run.backend), CellName(run.cell));
+  }
+}
+
+void CountNotifications(const Results& results, Summary& summary) {
+  std::uint64_t kicks = 0;
+  std::uint64_t interrupts = 0;
+  for (const Run& run : results.runs) {
+    if (run.subject != kBridge) continue;
+    for (const Sample& sample : run.samples) {
+      summary.bridge_ios += sample.ios;
+      kicks += sample.kicks;
+      interrupts += sample.interrupts;
+    }
+  }
+  if (summary.bridge_ios == 0) return;
+  summary.kicks_per_io = static_cast<double>(kicks) / static_cast<double>(summary.bridge_ios);
+  summary.interrupts_per_io =
+      static_cast<double>(interrupts) / static_cast<double>(summary.bridge_ios);
+}
+
+Verdict AtMost(std::string what, std::optional<double> value, double limit, const char* unit) {
+  Verdict verdict{std::move(what), fmt::format("<= {}{}", limit, unit), "not measured", {}};
+  if (!value) return verdict;
+  verdict.measured = fmt::format("{:.2f}{}", *value, unit);
+  verdict.is_met = *value <= limit;
+  return verdict;
+}
+
+// 0.000, that is.
+Verdict Silent(std::string what, std::optional<double> per_io) {
+  Verdict verdict{std::move(what), "0.000", "not measured", {}};
+  if (!per_io) return verdict;
+  verdict.measured = fmt::format("{:.6f}", *per_io);
+  verdict.is_met = *per_io < 0.0005;
+  return verdict;
+}
+
+Verdict AtLeast(std::string what, std::optional<double> value, double limit, const char* unit) {
+  Verdict verdict{std::move(what), fmt::format(">= {}{}", limit, unit), "not measured", {}};
+  if (!value) return verdict;
+  verdict.measured = fmt::format("{:.2f}{}", *value, unit);
+  verdict.is_met = *value >= limit;
+  return verdict;
+}
+
+std::optional<double> InMillions(std::optional<double> count) {
+  return count ? std::optional<double>(*count / 1e6) : count;
+}
+
+std::optional<double> InPercent(std::optional<double> ratio) {
+  return ratio ? std::optional<double>(*ratio * 100) : ratio;
+}
+
+}  // namespace
+
+std::string_view BackendName(BackendKind backend) {
+  switch (backend) {
+    case BackendKind::kNull:
+      return "null";
+    case BackendKind::kMemory:
+      return "memory";
+    case BackendKind::kFile:
+      break;
+  }
+  return "file";
+}
+
+std::string_view WorkloadName(Workload workload) {
+  switch (workload) {
+    case Workload::kRead:
+      return "read";
+    case Workload::kWrite:
+      return "write";
+    case Workload::kMixed:
+      break;
+  }
+  return "mixed";
+}
+
+Sample SampleOf(const Measured& measured, const Cell& cell, double ping_pong_ns) {
+  const LoadResult& load = measured.load;
+  const double ns_per_tick = TickClock::Get().ns_per_tick();
+  const double ios = std::max(static_cast<double>(load.ios), 1.0);
+  const auto quantile_us = [&](double quantile) {
+    return load.latency_ticks.Quantile(quantile) * ns_per_tick / 1e3;
+  };
+  Sample sample;
+  sample.ios = load.ios;
+  sample.iops = static_cast<double>(load.ios) / std::max(load.seconds, 1e-9);
+  sample.mb_per_s = sample.iops * cell.block_bytes / 1e6;
+  sample.p50_us = quantile_us(0.5);
+  sample.p99_us = quantile_us(0.99);
+  sample.p999_us = quantile_us(0.999);
+  const std::int64_t cpu_ns = load.end.load_cpu_ns - load.begin.load_cpu_ns +
+                              load.end.server_cpu_ns - load.begin.server_cpu_ns;
+  sample.cpu_us_per_op = static_cast<double>(cpu_ns) / 1e3 / ios;
+  sample.kicks = load.end.kicks - load.begin.kicks;
+  sample.interrupts = load.end.interrupts - load.begin.interrupts;
+  sample.kicks_per_io = static_cast<double>(sample.kicks) / ios;
+  sample.interrupts_per_io = static_cast<double>(sample.interrupts) / ios;
+  sample.copied_bytes_per_io = measured.copied_bytes_per_io;
+  sample.ping_pong_ns = ping_pong_ns;
+  return sample;
+}
+
+Spread Run::Of(double Sample::*field) const {
+  std::vector<double> values;
+  for (const Sample& sample : samples) values.push_back(sample.*field);
+  return SpreadOf(std::move(values));
+}
+
+const Run* Results::Find(std::string_view subject, BackendKind backend, const Cell& cell) const {
+  for (const Run& run : runs) {
+    if (run.subject == subject && run.backend == backend && run.cell == cell) return &run;
+  }
+  return nullptr;
+}
+
+Summary Summarize(const Results& results) {
+  Summary summary;
+  summary.ping_pong_ns = SpreadOf(results.ping_pong_ns).median;
+  summary.is_near = summary.ping_pong_ns <= kNearNsMax;
+  AddLatency(results, summary);
+  for (const BackendKind backend : {BackendKind::kNull, BackendKind::kMemory, BackendKind::kFile}) {
+    const Run* run = results.Find(kBridge, backend, kDeepCell);
+    summary.iops_per_poller[backend] =
+        run != nullptr ? std::optional<double>(run->Of(&Sample::iops).median) : std::nullopt;
+  }
+  CompareWithStorageDaemon(results, summary);
+  CompareWithRteVhost(results, summary);
+  CountNotifications(results, summary);
+  const Run* direct_file = results.Find(kDirect, BackendKind::kFile, kDeepCell);
+  if (const auto ours = summary.iops_per_poller[BackendKind::kFile]; ours && direct_file) {
+    summary.file_vs_direct = *ours / std::max(direct_file->Of(&Sample::iops).median, 1e-9);
+  }
+  return summary;
+}
+
+std::vector<Verdict> Judge(const Summary& summary) {
+  const auto iops = [&](BackendKind backend) {
+    const auto found = summary.iops_per_poller.find(backend);
+    return found == summary.iops_per_poller.end() ? std::nullopt : InMillions(found->second);
+  };
+  const auto added = [](const char* what) {
+    return fmt::format("added latency, memory, read 4K, depth 1, {}", what);
+  };
+  return {
+      AtMost(added("p50"), summary.added_trips_p50, 2.2, " round trips"),
+      AtMost(added("p50"), summary.added_us_p50, 1.2, " us"),
+      AtMost(added("p99"), summary.added_trips_p99, 4, " round trips"),
+      AtLeast("IOPS per poller, null, read 4K, depth 32", iops(BackendKind::kNull), 12, "M"),
+      AtLeast("IOPS per poller, memory, read 4K, depth 32", iops(BackendKind::kMemory), 4, "M"),
+      AtLeast("file backend, read 4K, depth 32, against the backend alone",
+              InPercent(summary.file_vs_direct), 95, "%"),
+      AtLeast(fmt::format("IOPS against qemu-storage-daemon, null, depth 32 ({})",
+                          summary.is_near ? "near" : "far"),
+              summary.storage_daemon_iops_ratio, summary.is_near ? 8 : 3, "x"),
+      AtLeast(
+          summary.rte_vhost_worst_cell.empty()
+              ? "IOPS against rte-vhost, worst row"
+              : fmt::format("IOPS against rte-vhost, worst row ({})", summary.rte_vhost_worst_cell),
+          summary.rte_vhost_worst_ratio, 1, "x"),
+      Silent(fmt::format("doorbells per I/O, {} I/Os",
+                         HumanCount(static_cast<double>(summary.bridge_ios))),
+             summary.kicks_per_io),
+      Silent("interrupts per I/O", summary.interrupts_per_io),
+  };
+}
+
+std::string CellName(const Cell& cell) {
+  return fmt::format("{} {}K, depth {}", WorkloadName(cell.workload), cell.block_bytes / 1024,
+                     cell.depth);
+}
+
+std::string HumanCount(double count) {
+  if (count >= 99.95e6) return fmt::format("{:.0f}M", count / 1e6);
+  if (count >= 999.5e3) return fmt::format("{:.2f}M", count / 1e6);
+  if (count >= 99.95e3) return fmt::format("{:.0f}K", count / 1e3);
+  if (count >= 999.5) return fmt::format("{:.1f}K", count / 1e3);
+  return fmt::format("{:.0f}", count);
+}
+
+std::string HumanMicroseconds(double us) {
+  if (us >= 99.95) return fmt::format("{:.0f}", us);
+  if (us >= 9.995) return fmt::format("{:.1f}", us);
+  return fmt::format("{:.2f}", us);
+}
+
+}  // namespace filer::bench

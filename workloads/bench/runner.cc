@@ -1,0 +1,237 @@
+#include "workloads/bench/runner.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+
+#include "base/file.h"
+#include "host-bridge/initiator/initiator.h"
+#include "workloads/bench/machine.h"
+#include "workloads/bench/ping_pong.h"
+
+namespace filer::bench {
+namespace {
+
+constexpr std::uint64_t kNullBytes = 1ULL << 30;
+// Memory volumes stay within the last-level cache of common processors: what is measured is the
+// bridge, and a transfer that stands for DMA, not the machine's DRAM.
+constexpr std::uint64_t kMemoryBytes = 8ULL << 20;
+constexpr std::uint64_t kFileBytes = 128ULL << 20;
+
+// A folder that goes away with the object.
+class ScratchFolder {
+ public:
+  static Result<ScratchFolder> Make(const std::string& parent) {
+    std::string path = parent + "/filer-bench-XXXXXX";
+    if (::mkdtemp(path.data()) == nullptr) {
+      return Error::System(errno, parent + ": cannot make a folder here");
+    }
+    return ScratchFolder(std::move(path));
+  }
+  ScratchFolder(ScratchFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  ~ScratchFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit ScratchFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+// Every byte is written: a hole would be read from nowhere.
+Result<void> WriteVolume(const std::string& path, std::uint64_t bytes) {
+  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.is_open()) return Error::System(errno, path);
+  std::vector<std::uint64_t> block(128 << 10);
+  std::uint64_t word = 0;
+  for (std::uint64_t done = 0; done < bytes;) {
+    for (std::uint64_t& one : block) one = (word += 0x9e3779b97f4a7c15ULL);
+    const std::size_t piece = std::min<std::uint64_t>(bytes - done, block.size() * sizeof(word));
+    const ssize_t written = ::write(file.get(), block.data(), piece);
+    if (written <= 0) {
+      return Error::System(errno, path + ": cannot write the volume; is there room?");
+    }
+    done += static_cast<std::uint64_t>(written);
+  }
+  if (::fdatasync(file.get()) != 0) return Error::System(errno, path);
+  return Ok();
+}
+
+std::uint64_t SizeOf(BackendKind backend) {
+  switch (backend) {
+    case BackendKind::kNull:
+      return kNullBytes;
+    case BackendKind::kMemory:
+      return kMemoryBytes;
+    case BackendKind::kFile:
+      break;
+  }
+  return kFileBytes;
+}
+
+class Bench {
+ public:
+  Bench(const BenchOptions& options, const OnProgress& on_progress, const SubjectPlace& place,
+        std::string file_folder)
+      : options_(options),
+        on_progress_(on_progress),
+        place_(place),
+        file_folder_(std::move(file_folder)) {
+    results_.cores = place.cores;
+    results_.repetitions = options.repetitions;
+    results_.seconds_per_run = options.seconds;
+    results_.is_quick = options.is_quick;
+  }
+
+  Result<Results> Run() {
+    results_.machine = DescribeMachine();
+    for (const BackendKind backend : options_.backends) FILER_TRY(RunBackend(backend));
+    return std::move(results_);
+  }
+
+ private:
+  using Subjects = std::vector<std::unique_ptr<Subject>>;
+
+  Result<void> RunBackend(BackendKind backend) {
+    FILER_TRY(Report(fmt::format("starting the subjects of backend {}", BackendName(backend))));
+    Subjects subjects;
+    for (const std::string& name : options_.subjects) {
+      auto subject = Start(name, backend);
+      if (subject.has_value()) {
+        subjects.push_back(std::move(subject).value());
+        continue;
+      }
+      if (name == kBridge || name == kDirect) return subject.error();
+      results_.skipped.push_back(
+          {name, std::string(BackendName(backend)), subject.error().message()});
+    }
+    for (int repetition = 0; repetition < options_.repetitions; ++repetition) {
+      for (std::size_t i = 0; i < options_.cells.size(); ++i) {
+        FILER_TRY(RunCell(subjects, backend, options_.cells[i],
+                          static_cast<std::size_t>(repetition) + i));
+      }
+    }
+    return Ok();
+  }
+
+  Result<std::unique_ptr<Subject>> Start(const std::string& name, BackendKind backend) {
+    Backing backing;
+    backing.backend = backend;
+    backing.size_bytes = SizeOf(backend);
+    if (backend == BackendKind::kFile) {
+      backing.file_path = fmt::format("{}/{}.img", file_folder_, name);
+      FILER_TRY(WriteVolume(backing.file_path, backing.size_bytes));
+    }
+    if (backend == BackendKind::kMemory && name == kStorageDaemon) {
+      FILER_TRY(WriteVolume(place_.memory_folder + "/memory", backing.size_bytes));
+    }
+    auto subject =
+        FILER_TRY(name == kDirect ? MakeDirect(backing) : MakeServed(name, backing, place_));
+    FILER_TRY(subject->Verify());
+    return subject;
+  }
+
+  // `turn` says who is first.
+  Result<void> RunCell(const Subjects& subjects, BackendKind backend, const Cell& cell,
+                       std::size_t turn) {
+    const PingPong ground = FILER_TRY(MeasurePingPong(place_.cores));
+    results_.ping_pong_ns.push_back(ground.median_ns);
+    results_.ping_pong_ticks.Merge(ground.single_ticks);
+    LoadSpec spec;
+    spec.workload = cell.workload;
+    spec.block_bytes = cell.block_bytes;
+    spec.depth = cell.depth;
+    spec.range_bytes = SizeOf(backend);
+    spec.seconds = options_.seconds;
+    spec.warm_up_seconds = options_.seconds / 5;
+    spec.seed = turn + 1;
+    for (std::size_t i = 0; i < subjects.size(); ++i) {
+      Subject& subject = *subjects[(i + turn) % subjects.size()];
+      FILER_TRY(
+          Report(fmt::format("{}, {}, {}", BackendName(backend), CellName(cell), subject.Name())));
+      const Measured measured = FILER_TRY(subject.Run(spec));
+      RunOf(subject.Name(), backend, cell)
+          .samples.push_back(SampleOf(measured, cell, ground.median_ns));
+      ++runs_done_;
+    }
+    return Ok();
+  }
+
+  // In the order of options_.subjects, whoever came first.
+  filer::bench::Run& RunOf(std::string_view subject, BackendKind backend, const Cell& cell) {
+    for (filer::bench::Run& run : results_.runs) {
+      if (run.subject == subject && run.backend == backend && run.cell == cell) return run;
+    }
+    results_.runs.push_back({std::string(subject), backend, cell, {}});
+    return results_.runs.back();
+  }
+
+  Result<void> Report(const std::string& what) {
+    const std::size_t total = options_.backends.size() * options_.cells.size() *
+                              options_.subjects.size() *
+                              static_cast<std::size_t>(options_.repetitions);
+    const double share =
+        static_cast<double>(runs_done_) / static_cast<double>(std::max<std::size_t>(total, 1));
+    if (!on_progress_(share, what)) return Error(Errc::kCancelled, "stopped before the end");
+    return Ok();
+  }
+
+  const BenchOptions& options_;
+  const OnProgress& on_progress_;
+  const SubjectPlace place_;
+  const std::string file_folder_;
+  Results results_;
+  std::size_t runs_done_ = 0;
+};
+
+}  // namespace
+
+std::vector<Cell> FullCells() {
+  std::vector<Cell> cells;
+  for (const std::uint32_t block_bytes : {4096U, 131072U}) {
+    for (const Workload workload : {Workload::kRead, Workload::kWrite, Workload::kMixed}) {
+      for (const std::uint32_t depth : {1U, 8U, 32U, 128U}) {
+        cells.push_back({workload, block_bytes, depth});
+      }
+    }
+  }
+  return cells;
+}
+
+std::vector<Cell> QuickCells() {
+  return {{Workload::kRead, 4096, 1},    {Workload::kRead, 4096, 8},
+          {Workload::kRead, 4096, 32},   {Workload::kRead, 4096, 128},
+          {Workload::kWrite, 4096, 1},   {Workload::kWrite, 4096, 32},
+          {Workload::kMixed, 4096, 32},  {Workload::kRead, 131072, 1},
+          {Workload::kRead, 131072, 32}, {Workload::kWrite, 131072, 32}};
+}
+
+Result<Results> RunBench(const BenchOptions& options, const OnProgress& on_progress) {
+  TickClock::Get();
+  SubjectPlace place;
+  place.cores = options.cores ? *options.cores : FILER_TRY(ChooseCores());
+  place.programs = options.programs;
+  FILER_TRY(PinThread(place.cores.load));
+  const ScratchFolder files = FILER_TRY(ScratchFolder::Make(options.folder));
+  const ScratchFolder sockets = FILER_TRY(ScratchFolder::Make("/tmp"));
+  const ScratchFolder memory = FILER_TRY(ScratchFolder::Make("/dev/shm"));
+  place.folder = sockets.path();
+  place.memory_folder = memory.path();
+  bridge::EalOptions eal;
+  eal.memory_bytes = 96ULL << 20;
+  eal.process_name = "filer-bench";
+  if (const auto started = bridge::InitEal(eal);
+      started.has_error() && !(started.error() == Errc::kExists)) {
+    return started.error();
+  }
+  return Bench(options, on_progress, place, files.path()).Run();
+}
+
+}  // namespace filer::bench

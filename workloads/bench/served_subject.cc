@@ -1,0 +1,242 @@
+// served_subject.cc: targets in processes of their own, all driven by our initiator.
+#include <fmt/format.h>
+
+#include <cstring>
+#include <utility>
+
+#include "base/json_rpc.h"
+#include "host-bridge/initiator/initiator.h"
+#include "workloads/bench/server.h"
+#include "workloads/bench/subject.h"
+
+namespace filer::bench {
+namespace {
+
+using bridge::Disk;
+using bridge::DiskCompletion;
+using bridge::DiskOperation;
+using bridge::DiskQueue;
+using bridge::DiskRequest;
+
+constexpr std::uint64_t kArenaBytes = 32 << 20;
+constexpr std::uint32_t kQueueSize = 256;
+
+std::vector<std::string> BridgeCommand(const Backing& backing, const SubjectPlace& place,
+                                       const std::string& socket, const std::string& control) {
+  std::string volume = fmt::format("name=bench,backend={},socket={},size={}",
+                                   BackendName(backing.backend), socket, backing.size_bytes);
+  if (backing.backend == BackendKind::kFile) volume += ",path=" + backing.file_path;
+  return {
+      place.programs + "/host-bridge",       "--control",   control, "--volume", volume, "--cpu",
+      fmt::format("{}", place.cores.server), "--log-level", "warn"};
+}
+
+std::vector<std::string> RteVhostCommand(const Backing& backing, const SubjectPlace& place,
+                                         const std::string& socket) {
+  std::vector<std::string> words = {place.programs + "/filer-rte-vhost-target",
+                                    "--socket",
+                                    socket,
+                                    "--backend",
+                                    std::string(BackendName(backing.backend)),
+                                    "--size",
+                                    fmt::format("{}", backing.size_bytes)};
+  if (backing.backend == BackendKind::kFile) {
+    words.insert(words.end(), {"--path", backing.file_path});
+  }
+  return words;
+}
+
+// It has no memory of its own to serve: a file on tmpfs is the nearest. Polls as it does by default
+// in an I/O thread.
+std::vector<std::string> StorageDaemonCommand(const Backing& backing, const SubjectPlace& place,
+                                              const std::string& socket) {
+  std::string node;
+  switch (backing.backend) {
+    case BackendKind::kNull:
+      node = fmt::format("driver=null-co,node-name=n,size={},read-zeroes=off", backing.size_bytes);
+      break;
+    case BackendKind::kMemory:
+      node = fmt::format(
+          "driver=file,node-name=n,filename={}/memory,locking=off,aio=io_uring,"
+          "cache.direct=off",
+          place.memory_folder);
+      break;
+    case BackendKind::kFile:
+      node = fmt::format(
+          "driver=file,node-name=n,filename={},locking=off,aio=io_uring,cache.direct=on",
+          backing.file_path);
+      break;
+  }
+  return {"qemu-storage-daemon",
+          "--object",
+          "iothread,id=t",
+          "--blockdev",
+          node,
+          "--export",
+          fmt::format("type=vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path={},"
+                      "writable=on,iothread=t",
+                      socket)};
+}
+
+class DiskPort {
+ public:
+  DiskPort(Disk& disk, const LoadSpec& spec, pid_t server)
+      : disk_(disk), queue_(disk.Queue(0)), server_(server), block_bytes_(spec.block_bytes) {
+    for (std::uint32_t slot = 0; slot < spec.depth; ++slot) {
+      segments_.push_back({disk.Arena().data() + std::size_t{slot} * block_bytes_, block_bytes_});
+    }
+  }
+  bool Submit(std::uint32_t slot, bool is_write, std::uint64_t offset_bytes) {
+    const DiskRequest request{is_write ? DiskOperation::kWrite : DiskOperation::kRead,
+                              offset_bytes,
+                              0,
+                              {&segments_[slot], 1},
+                              slot};
+    return queue_.Prepare(request).has_value();
+  }
+  void Publish() { queue_.Publish(); }
+  std::size_t Poll(std::span<DiskCompletion> completions) { return queue_.Poll(completions); }
+  void Sample(LoadSample& sample) {
+    const bridge::DiskCounters counters = disk_.Counters();
+    sample = {ThreadCpuNs(), ProcessCpuNs(server_), counters.doorbells, counters.interrupts};
+  }
+
+ private:
+  Disk& disk_;
+  DiskQueue& queue_;
+  pid_t server_;
+  std::uint32_t block_bytes_;
+  std::vector<iovec> segments_;
+};
+
+struct ServerCounters {
+  std::uint64_t requests = 0;
+  std::uint64_t copied_bytes = 0;
+};
+
+class ServedSubject final : public Subject {
+ public:
+  ServedSubject(std::string_view name, const Backing& backing, Server server, std::string socket,
+                std::string control)
+      : name_(name),
+        backing_(backing),
+        server_(std::move(server)),
+        socket_(std::move(socket)),
+        control_(std::move(control)) {}
+
+  std::string_view Name() const override { return name_; }
+
+  Result<Measured> Run(const LoadSpec& spec) override {
+    const std::uint64_t bytes = std::uint64_t{spec.depth} * spec.block_bytes;
+    if (bytes > kArenaBytes) return Error(Errc::kInvalidArgument, "depth times block is too much");
+    const ServerCounters before = FILER_TRY(ReadCounters());
+    Measured measured;
+    {
+      const auto disk = FILER_TRY(Attach());
+      std::memset(disk->Arena().data(), 0x5a, bytes);
+      DiskPort port(*disk, spec, server_.pid());
+      auto load = LoadLoop<DiskPort, DiskCompletion>(port, spec).Run();
+      if (load.has_error()) return Explain(load.error());
+      measured.load = std::move(load).value();
+    }
+    const ServerCounters after = FILER_TRY(ReadCounters());
+    if (after.requests > before.requests) {
+      measured.copied_bytes_per_io = static_cast<double>(after.copied_bytes - before.copied_bytes) /
+                                     static_cast<double>(after.requests - before.requests);
+    }
+    return measured;
+  }
+
+  Result<void> Verify() override {
+    if (backing_.backend == BackendKind::kNull) return Ok();
+    constexpr std::uint32_t kBytes = 128 << 10;
+    const auto disk = FILER_TRY(Attach());
+    std::byte* written = disk->Arena().data();
+    std::byte* read = written + kBytes;
+    for (std::uint32_t i = 0; i < kBytes; ++i) written[i] = static_cast<std::byte>(i * 131 >> 3);
+    std::memset(read, 0, kBytes);
+    const std::uint64_t offset = RoundToBlock(backing_.size_bytes / 2);
+    FILER_TRY(Transfer(*disk, DiskOperation::kWrite, {written, kBytes}, offset));
+    FILER_TRY(Transfer(*disk, DiskOperation::kRead, {read, kBytes}, offset));
+    if (std::memcmp(written, read, kBytes) == 0) return Ok();
+    return Error(Errc::kCorrupt, fmt::format("{}, {}: reads back other data than were written",
+                                             name_, BackendName(backing_.backend)));
+  }
+
+ private:
+  static std::uint64_t RoundToBlock(std::uint64_t bytes) { return bytes / 4096 * 4096; }
+
+  Result<std::unique_ptr<Disk>> Attach() {
+    bridge::DiskOptions options;
+    options.queue_size = kQueueSize;
+    options.arena_bytes = kArenaBytes;
+    options.reconnect_timeout_ms = 1000;
+    auto disk = bridge::AttachVhostUser(socket_, options);
+    if (disk.has_error()) return Explain(disk.error());
+    return disk;
+  }
+
+  Error Explain(const Error& error) const {
+    return {error.code(),
+            fmt::format("{}, {}: {} (its last words: {})", name_, BackendName(backing_.backend),
+                        error.message(), server_.LastWords())};
+  }
+
+  Result<void> Transfer(Disk& disk, DiskOperation operation, const iovec& segment,
+                        std::uint64_t offset_bytes) {
+    DiskQueue& queue = disk.Queue(0);
+    FILER_TRY(queue.Prepare({operation, offset_bytes, 0, {&segment, 1}, 1}));
+    queue.Publish();
+    const TickClock& clock = TickClock::Get();
+    const std::uint64_t deadline = clock.Now() + clock.FromSeconds(10);
+    DiskCompletion completion{};
+    while (queue.Poll({&completion, 1}) == 0) {
+      if (clock.Now() > deadline) return Explain(Error(Errc::kTimedOut, "no answer for 10 s"));
+    }
+    if (!completion.is_ok) return Explain(Error(completion.status));
+    return Ok();
+  }
+
+  // Zeroes for a server without a control socket.
+  Result<ServerCounters> ReadCounters() const {
+    if (control_.empty()) return ServerCounters{};
+    auto client = FILER_TRY(RpcClient::Connect(control_));
+    const Json status = FILER_TRY(client.Call("status", Json::object(), std::chrono::seconds(5)));
+    const Json& counters = status.at("volumes").at(0).at("counters");
+    return ServerCounters{counters.at("requests").get<std::uint64_t>(),
+                          counters.at("copied_bytes").get<std::uint64_t>()};
+  }
+
+  std::string_view name_;
+  Backing backing_;
+  Server server_;
+  std::string socket_, control_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Subject>> MakeServed(std::string_view name, const Backing& backing,
+                                            const SubjectPlace& place) {
+  const std::string stem =
+      fmt::format("{}/{}-{}", place.folder, name, BackendName(backing.backend));
+  ServerSpec spec;
+  const std::string socket = stem + ".sock";
+  spec.socket_path = socket;
+  spec.log_path = stem + ".log";
+  spec.core = place.cores.server;
+  std::string control;
+  if (name == kBridge) {
+    control = stem + ".ctl";
+    spec.socket_path = control;  // the last one that it opens
+    spec.arguments = BridgeCommand(backing, place, socket, control);
+  } else if (name == kRteVhost) {
+    spec.arguments = RteVhostCommand(backing, place, socket);
+  } else {
+    spec.arguments = StorageDaemonCommand(backing, place, socket);
+  }
+  Server server = FILER_TRY(Server::Start(spec));
+  return std::unique_ptr<Subject>(std::make_unique<ServedSubject>(name, backing, std::move(server),
+                                                                  socket, std::move(control)));
+}
+
+}  // namespace filer::bench

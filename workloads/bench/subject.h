@@ -1,0 +1,62 @@
+// subject.h: what is measured: one way to reach one backend. Every subject is driven by the same
+// loop (load.h) from the calling thread, which must be pinned. Blocking; one thread.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "workloads/bench/load.h"
+#include "workloads/bench/processor.h"
+
+namespace filer::bench {
+
+enum class BackendKind : std::uint8_t { kNull, kMemory, kFile };
+std::string_view BackendName(BackendKind backend);
+std::string_view WorkloadName(Workload workload);
+
+// Where a subject's volume lies, and how large it is.
+struct Backing {
+  BackendKind backend = BackendKind::kNull;
+  std::uint64_t size_bytes = 0;
+  std::string file_path;  // kFile: written through once, of its own; locked by its user
+};
+
+struct Measured {
+  LoadResult load;
+  // Copies by the CPU between guest memory and backend; nullopt where nobody counts them.
+  std::optional<double> copied_bytes_per_io;
+};
+
+class Subject {
+ public:
+  virtual ~Subject() = default;
+  virtual std::string_view Name() const = 0;
+  // Writes a pattern and reads it back; a null backend has nothing to compare. Errors: kCorrupt,
+  // and those of Run.
+  virtual Result<void> Verify() = 0;
+  virtual Result<Measured> Run(const LoadSpec& spec) = 0;
+};
+
+inline constexpr std::string_view kBridge = "bridge";
+inline constexpr std::string_view kDirect = "direct";
+inline constexpr std::string_view kStorageDaemon = "qemu-storage-daemon";
+inline constexpr std::string_view kRteVhost = "rte-vhost";
+
+struct SubjectPlace {
+  CorePair cores;
+  std::string programs;       // folder of host-bridge and filer-rte-vhost-target
+  std::string folder;         // for sockets and logs; exists
+  std::string memory_folder;  // on tmpfs, for the one server that cannot make memory of its own
+};
+
+// The backend in this process, called through backend.h: what the bridge is compared with.
+Result<std::unique_ptr<Subject>> MakeDirect(const Backing& backing);
+// A target process on `place.cores.server` behind a vhost-user socket. InitEal must have run.
+// Errors: those of Server::Start and AttachVhostUser.
+Result<std::unique_ptr<Subject>> MakeServed(std::string_view name, const Backing& backing,
+                                            const SubjectPlace& place);
+
+}  // namespace filer::bench

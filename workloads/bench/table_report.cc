@@ -1,0 +1,132 @@
+// table_report.cc: what a person reads on the terminal: per backend a row for every cell, beside
+// each other the subjects; then what it comes to.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "workloads/bench/results.h"
+
+namespace filer::bench {
+namespace {
+
+using Rows = std::vector<std::vector<std::string>>;
+
+std::vector<std::size_t> WidthsOf(const Rows& rows) {
+  std::vector<std::size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+  }
+  return widths;
+}
+
+// The first column to the left, the others to the right.
+std::string Align(const Rows& rows) {
+  const std::vector<std::size_t> widths = WidthsOf(rows);
+  std::string text;
+  for (const auto& row : rows) {
+    std::string line;
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      line += i == 0 ? fmt::format("{:<{}}", row[i], widths[i])
+                     : fmt::format("  {:>{}}", row[i], widths[i]);
+    }
+    while (!line.empty() && line.back() == ' ') line.pop_back();
+    text += line + "\n";
+  }
+  return text;
+}
+
+std::vector<std::string> SubjectsOf(const Results& results) {
+  std::vector<std::string> names;
+  for (const Run& run : results.runs) {
+    if (std::find(names.begin(), names.end(), run.subject) == names.end()) {
+      names.push_back(run.subject);
+    }
+  }
+  return names;
+}
+
+std::vector<Cell> CellsOf(const Results& results, BackendKind backend) {
+  std::vector<Cell> cells;
+  for (const Run& run : results.runs) {
+    if (run.backend != backend) continue;
+    if (std::find(cells.begin(), cells.end(), run.cell) == cells.end()) cells.push_back(run.cell);
+  }
+  return cells;
+}
+
+std::string BackendTable(const Results& results, BackendKind backend) {
+  const std::vector<Cell> cells = CellsOf(results, backend);
+  if (cells.empty()) return "";
+  const std::vector<std::string> subjects = SubjectsOf(results);
+  Rows rows = {{fmt::format("backend {}", BackendName(backend))}};
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    rows[0].insert(rows[0].end(), {"IOPS", "p50", "p99", "cpu"});
+  }
+  for (const Cell& cell : cells) {
+    std::vector<std::string> row = {"  " + CellName(cell)};
+    for (const std::string& subject : subjects) {
+      const Run* run = results.Find(subject, backend, cell);
+      if (run == nullptr) {
+        row.insert(row.end(), {"-", "-", "-", "-"});
+        continue;
+      }
+      row.insert(row.end(), {HumanCount(run->Of(&Sample::iops).median),
+                             HumanMicroseconds(run->Of(&Sample::p50_us).median),
+                             HumanMicroseconds(run->Of(&Sample::p99_us).median),
+                             HumanMicroseconds(run->Of(&Sample::cpu_us_per_op).median)});
+    }
+    rows.push_back(std::move(row));
+  }
+  // Names above their four columns.
+  const std::vector<std::size_t> widths = WidthsOf(rows);
+  std::string names(widths[0], ' ');
+  for (std::size_t i = 0; i < subjects.size(); ++i) {
+    const auto* of = &widths[1 + 4 * i];
+    names += fmt::format("  {:>{}}", subjects[i], of[0] + of[1] + of[2] + of[3] + 6);
+  }
+  return names + "\n" + Align(rows) + "\n";
+}
+
+std::string TextOf(const Json& object, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end()) return "?";
+  return found->is_string() ? found->get<std::string>() : found->dump();
+}
+
+std::string Head(const Results& results, const Summary& summary) {
+  const Spread ground = SpreadOf(results.ping_pong_ns);
+  return fmt::format(
+      "The bridge between two cores, measured on {} ({} processors, Linux {}).\n"
+      "Load on core {}, target on core {}. Ground: a cache line takes {:.0f} ns to the other core "
+      "and back ({:.0f} to {:.0f}): {}.\n"
+      "Medians of {} repetitions of {:.2f} s, subjects interleaved. p50, p99: latency in us; cpu: "
+      "us "
+      "per I/O, both ends.\n\n",
+      TextOf(results.machine, "model"), TextOf(results.machine, "cpus"),
+      TextOf(results.machine, "kernel"), results.cores.load, results.cores.server, ground.median,
+      ground.min, ground.max, summary.is_near ? "near" : "far", results.repetitions,
+      results.seconds_per_run);
+}
+
+}  // namespace
+
+std::string ReportTable(const Results& results) {
+  const Summary summary = Summarize(results);
+  std::string text = Head(results, summary);
+  for (const BackendKind backend : {BackendKind::kNull, BackendKind::kMemory, BackendKind::kFile}) {
+    text += BackendTable(results, backend);
+  }
+  Rows rows = {{"Targets", "target", "measured", ""}};
+  for (const Verdict& verdict : Judge(summary)) {
+    rows.push_back({"  " + verdict.what, verdict.target, verdict.measured,
+                    !verdict.is_met ? "" : (*verdict.is_met ? "met" : "MISSED")});
+  }
+  text += Align(rows);
+  for (const Skipped& one : results.skipped) {
+    text += fmt::format("Not measured: {}, {}: {}\n", one.subject, one.backend, one.reason);
+  }
+  return text;
+}
+
+}  // namespace filer::bench
