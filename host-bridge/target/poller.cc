@@ -17,9 +17,12 @@
 namespace filer::bridge {
 namespace {
 
-constexpr std::uint32_t kSpinPolls = 50;               // empty rounds before the core is yielded
-constexpr std::int64_t kIdleNs = 300'000;              // without work before the thread sleeps
-constexpr std::uint32_t kRoundsBetweenEventsMax = 64;  // sockets are looked at this often
+constexpr std::uint32_t kSpinPolls = 200;      // empty rounds before the core is yielded
+constexpr std::uint32_t kOwnSpinPolls = 2000;  // on a core of its own: before it relaxes
+constexpr std::int64_t kIdleNs = 300'000;      // without work before the thread sleeps
+constexpr std::int64_t kEventsNs = 200'000;    // sockets are looked at this often under load
+// The clock is read this often: at most every microsecond or so, and not once per request.
+constexpr std::uint32_t kRoundsPerClock = 64;
 
 }  // namespace
 
@@ -69,34 +72,35 @@ void Poller::Stop() {
   thread_.join();
 }
 
+// Spin, relax, sleep. A core that others need is yielded in between; one of its own (`cpu`) is not:
+// a yield there gives it away for milliseconds to whoever strays in.
 void Poller::Run() {
+  const bool has_own_core = options_.cpu >= 0;
   std::uint32_t empty_rounds = 0;
-  std::uint32_t rounds_since_events = 0;
-  std::int64_t idle_since_ns = 0;
+  std::uint32_t rounds = 0;
+  std::int64_t worked_ns = SystemClock().MonotonicNs();  // when the clock last found work done
+  std::int64_t events_ns = worked_ns;
   while (!is_stopping_.load(std::memory_order_acquire)) {  // pairs with Stop
-    bool did_work = Round();
-    if (++rounds_since_events >= kRoundsBetweenEventsMax) {
-      rounds_since_events = 0;
-      did_work |= TakeEvents(0);
-    }
-    if (did_work) {
-      empty_rounds = 0;
-      continue;
-    }
-    if (++empty_rounds <= kSpinPolls) {
-      __builtin_ia32_pause();
-      continue;
-    }
-    const std::int64_t now_ns = SystemClock().MonotonicNs();
-    if (empty_rounds == kSpinPolls + 1) idle_since_ns = now_ns;
-    if (now_ns - idle_since_ns < kIdleNs) {
+    empty_rounds = Round() ? 0 : empty_rounds + 1;
+    if (has_own_core) {
+      if (empty_rounds > kOwnSpinPolls) __builtin_ia32_pause();
+    } else if (empty_rounds > kSpinPolls) {
       ::sched_yield();
-      continue;
     }
-    empty_rounds = 0;
+    const bool has_yielded = !has_own_core && empty_rounds > kSpinPolls;
+    if (++rounds % kRoundsPerClock != 0 && !has_yielded) continue;
+    const std::int64_t now_ns = SystemClock().MonotonicNs();
+    if (empty_rounds < kRoundsPerClock) worked_ns = now_ns;
+    if (now_ns - events_ns >= kEventsNs) {
+      events_ns = now_ns;
+      if (TakeEvents(0)) worked_ns = now_ns;
+    }
+    if (now_ns - worked_ns < kIdleNs) continue;
+    worked_ns = now_ns;
     if (!ArmAndCheckIdle()) continue;
     counters_.sleeps.Add(1);
     TakeEvents(-1);
+    worked_ns = events_ns = SystemClock().MonotonicNs();
   }
   Drain();
 }
