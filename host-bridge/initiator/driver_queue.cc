@@ -22,6 +22,9 @@ constexpr std::uint32_t kHeaderAndStatus = 2;
 constexpr std::uint8_t kStatusNotWritten = 0xff;
 // With EVENT_IDX the used index never comes near this distance, so the device never interrupts.
 constexpr std::uint16_t kEventFarAway = 0x8000;
+constexpr std::uint16_t kEventRefresh = 0x4000;  // entries after which it is moved on
+constexpr std::uint16_t kNoHead = 0xffff;
+constexpr std::uint16_t kPrefetchMax = 16;
 constexpr std::size_t kCacheLineBytes = 64;
 
 std::uint32_t TypeOf(DiskOperation operation) {
@@ -64,7 +67,11 @@ std::uint64_t DriverQueue::MemoryBytes(const DriverQueueOptions& options) {
 
 DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
                          const AddressMap& map, QueueEvents& events)
-    : options_(options), map_(map), events_(events), arena_(memory.arena()) {
+    : options_(options),
+      map_(map),
+      events_(events),
+      arena_(memory.arena()),
+      mask_(options.queue_size - 1) {
   const std::uint32_t size = options.queue_size;
   FILER_ASSERT(std::has_single_bit(size) && size <= virtio::kQueueSizeMax);
   // Aligned to its own size, so that nothing crosses a page which it could fit into: behind an
@@ -76,15 +83,18 @@ DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
   descriptors_ = static_cast<Descriptor*>(carve(virtio::DescriptorTableBytes(size)));
   avail_ = static_cast<virtio::AvailRing*>(carve(virtio::AvailRingBytes(size)));
   used_ = static_cast<virtio::UsedRing*>(carve(virtio::UsedRingBytes(size)));
-  MutexLock lock(mutex_);
+  const GateClosure closure(gate_);
   requests_.resize(size);
+  free_.resize(size);
+  avail_heads_.assign(size, kNoHead);
   chain_next_.resize(size);
   scratch_.resize(options.segments_max + kHeaderAndStatus);
   finished_.reserve(2 * std::size_t{size});
   for (std::uint32_t i = 0; i < size; ++i) {
-    shared_.push_back(static_cast<RequestShared*>(carve(sizeof(RequestShared))));
-    requests_[i].shared_address = map.Translate(shared_[i], sizeof(RequestShared)).address;
-    free_.push_back(static_cast<std::uint16_t>(size - 1 - i));
+    requests_[i].shared = static_cast<RequestShared*>(carve(sizeof(RequestShared)));
+    requests_[i].shared_address = map.Translate(requests_[i].shared, sizeof(RequestShared)).address;
+    InitShared(requests_[i]);
+    GiveFree(static_cast<std::uint16_t>(i));
   }
   for (std::uint32_t i = 0; i < size && options.has_indirect; ++i) {
     tables_.push_back(static_cast<Descriptor*>(carve(TableBytes(options))));
@@ -99,7 +109,20 @@ RingAddresses DriverQueue::Addresses() const {
           map_.Translate(used_, 1).address};
 }
 
+// What stays the same from one small transfer to the next.
+void DriverQueue::InitShared(RequestPrivate& own) {
+  RequestShared& shared = *own.shared;
+  shared.table[0] = {own.shared_address + offsetof(RequestShared, header),
+                     sizeof(virtio::RequestHeader), virtio::kDescriptorNext, 1};
+  shared.table[2] = {own.shared_address + offsetof(RequestShared, status), 1,
+                     virtio::kDescriptorWrite, 0};
+  shared.header.reserved = 0;
+  StoreOnce(shared.status, kStatusNotWritten);
+  own.is_small = false;
+}
+
 void DriverQueue::QuietInterrupts() {
+  quieted_at_ = last_used_;
   if (options_.has_event_index) {
     StoreOnce(*virtio::UsedEvent(avail_, options_.queue_size),
               static_cast<std::uint16_t>(last_used_ + kEventFarAway));
@@ -135,7 +158,7 @@ Result<std::uint32_t> DriverQueue::BuildData(const DiskRequest& request,
 Result<std::uint32_t> DriverQueue::Build(const DiskRequest& request, std::uint16_t head,
                                          std::span<Descriptor> table) {
   const std::uint64_t shared_address = requests_[head].shared_address;
-  RequestShared& shared = *shared_[head];
+  RequestShared& shared = *requests_[head].shared;
   std::uint32_t count = 0;
   table[count++] = {shared_address + offsetof(RequestShared, header), sizeof(virtio::RequestHeader),
                     virtio::kDescriptorNext, 0};
@@ -154,37 +177,66 @@ Result<std::uint32_t> DriverQueue::Build(const DiskRequest& request, std::uint16
     table[count++] = {shared_address + offsetof(RequestShared, range), sizeof(virtio::RangeSegment),
                       virtio::kDescriptorNext, 0};
   }
-  StoreOnce(shared.status, kStatusNotWritten);
   table[count++] = {shared_address + offsetof(RequestShared, status), 1, virtio::kDescriptorWrite,
                     0};
   return count;
 }
 
+// A read or write of one piece: one cache line. False: it is something else, nothing was written.
+bool DriverQueue::PlaceSmall(const DiskRequest& request, std::uint16_t head) {
+  const bool is_read = request.operation == DiskOperation::kRead;
+  if (!is_read && request.operation != DiskOperation::kWrite) return false;
+  if (request.segments.size() != 1) return false;
+  const iovec& segment = request.segments[0];
+  const auto* at = static_cast<const std::byte*>(segment.iov_base);
+  const std::uint64_t length = segment.iov_len;
+  if (length == 0 || length > options_.segment_bytes_max || at < arena_.data() ||
+      !map_.Contains(at, length)) {
+    return false;
+  }
+  const auto piece = map_.Translate(at, length);
+  if (piece.length_bytes != length) return false;
+
+  RequestPrivate& own = requests_[head];
+  RequestShared& shared = *own.shared;
+  const auto flags = static_cast<std::uint16_t>(virtio::kDescriptorNext |
+                                                (is_read ? virtio::kDescriptorWrite : 0));
+  shared.table[1] = {piece.address, static_cast<std::uint32_t>(length), flags, 2};
+  shared.header.type = is_read ? virtio::kRequestIn : virtio::kRequestOut;
+  shared.header.sector = request.offset_bytes / kSectorBytes;
+  if (!own.is_small) {
+    descriptors_[head] = {own.shared_address + offsetof(RequestShared, table), sizeof(shared.table),
+                          virtio::kDescriptorIndirect, 0};
+    own.is_small = true;
+  }
+  own.chain_length = 1;
+  return true;
+}
+
 // Writes the chain of a request; returns its head. Nothing changes on an error.
 Result<std::uint16_t> DriverQueue::Place(const DiskRequest& request) {
-  if (free_.empty()) return Errc::kWouldBlock;
-  const std::uint16_t head = free_.back();
+  if (FreeCount() == 0) return Errc::kWouldBlock;
+  const std::uint16_t head = NextFree();
   if (options_.has_indirect) {
+    if (PlaceSmall(request, head)) return TakeFree();
     const std::span table(tables_[head], options_.segments_max + kHeaderAndStatus);
     const std::uint32_t count = FILER_TRY(Build(request, head, table));
     for (std::uint32_t i = 0; i + 1 < count; ++i) table[i].next = static_cast<std::uint16_t>(i + 1);
     descriptors_[head] = {map_.Translate(table.data(), 1).address,
                           static_cast<std::uint32_t>(count * sizeof(Descriptor)),
                           virtio::kDescriptorIndirect, 0};
+    requests_[head].is_small = false;
     requests_[head].chain_length = 1;
-    free_.pop_back();
-    return head;
+    return TakeFree();
   }
   const std::uint32_t count = FILER_TRY(Build(request, head, scratch_));
   if (count > options_.queue_size) return Errc::kInvalidArgument;
-  if (count > free_.size()) return Errc::kWouldBlock;
-  std::uint16_t at = head;
-  free_.pop_back();
+  if (count > FreeCount()) return Errc::kWouldBlock;
+  std::uint16_t at = TakeFree();
   for (std::uint32_t i = 0; i < count; ++i) {
     descriptors_[at] = scratch_[i];
     if (i + 1 == count) break;
-    const std::uint16_t next = free_.back();
-    free_.pop_back();
+    const std::uint16_t next = TakeFree();
     descriptors_[at].next = next;
     chain_next_[at] = next;
     at = next;
@@ -194,28 +246,29 @@ Result<std::uint16_t> DriverQueue::Place(const DiskRequest& request) {
 }
 
 Result<void> DriverQueue::Prepare(const DiskRequest& request) {
-  MutexLock lock(mutex_);
+  const GateEntry entry(gate_);
   if (is_broken_) return Errc::kDeviceGone;
   const std::uint16_t head = FILER_TRY(Place(request));
-  std::uint64_t data_bytes = 0;
-  for (const iovec& segment : request.segments) data_bytes += segment.iov_len;
   RequestPrivate& own = requests_[head];
   FILER_ASSERT(!own.is_busy);
+  own.data_bytes = 0;
+  for (const iovec& segment : request.segments) own.data_bytes += segment.iov_len;
   own.cookie = request.cookie;
   own.sequence = next_sequence_++;
   own.operation = request.operation;
-  own.data_bytes = data_bytes;
   own.writable_bytes =
-      1 + (IsInbound(request.operation) ? static_cast<std::uint32_t>(data_bytes) : 0);
+      1 + (IsInbound(request.operation) ? static_cast<std::uint32_t>(own.data_bytes) : 0);
   own.is_busy = true;
   ++in_flight_;
-  StoreOnce(avail_->ring[next_avail_ % options_.queue_size], head);
-  ++next_avail_;
+  const std::uint32_t place = next_avail_++ & mask_;
+  if (avail_heads_[place] == head) return Ok();  // it is there since the last time round
+  avail_heads_[place] = head;
+  StoreOnce(avail_->ring[place], head);
   return Ok();
 }
 
 void DriverQueue::Publish() {
-  MutexLock lock(mutex_);
+  const GateEntry entry(gate_);
   if (published_ == next_avail_ || is_broken_) return;
   const std::uint16_t before = published_;
   published_ = next_avail_;
@@ -232,21 +285,20 @@ void DriverQueue::Publish() {
   events_.RingDoorbell(options_.queue_index);
 }
 
-Result<std::uint16_t> DriverQueue::PendingUsed() {
+std::optional<Error> DriverQueue::PendingUsed(std::uint16_t& pending) const {
   const std::uint16_t index = LoadAcquire(used_->index);  // pairs with the device's release store
-  const auto pending = static_cast<std::uint16_t>(index - last_used_);
+  pending = static_cast<std::uint16_t>(index - last_used_);
+  if (pending == 0) return std::nullopt;
   const auto published_in_flight =
       in_flight_ - static_cast<std::uint16_t>(next_avail_ - published_);
-  if (pending > published_in_flight) {
-    return Error(Errc::kRingIndexJumped,
-                 fmt::format("used index {} with {} requests in flight after {}", index,
-                             published_in_flight, last_used_));
-  }
-  return pending;
+  if (pending <= published_in_flight) return std::nullopt;
+  return Error(Errc::kRingIndexJumped,
+               fmt::format("used index {} with {} requests in flight after {}", index,
+                           published_in_flight, last_used_));
 }
 
-Result<std::uint16_t> DriverQueue::TakeUsed() {
-  const virtio::UsedElement& element = used_->ring[last_used_ % options_.queue_size];
+std::optional<Error> DriverQueue::TakeUsed(std::uint16_t& head) {
+  const virtio::UsedElement& element = used_->ring[last_used_ & mask_];
   const std::uint32_t id = LoadOnce(element.id);
   const std::uint32_t length = LoadOnce(element.length);
   if (id >= options_.queue_size) {
@@ -261,15 +313,27 @@ Result<std::uint16_t> DriverQueue::TakeUsed() {
                  fmt::format("{} bytes written of {}", length, own.writable_bytes));
   }
   ++last_used_;
-  return static_cast<std::uint16_t>(id);
+  head = static_cast<std::uint16_t>(id);
+  return std::nullopt;
+}
+
+// Most devices complete in order: what was submitted at these places is likely what is done, and
+// its status can come while the used ring does.
+void DriverQueue::PrefetchStatus(std::uint16_t pending) const {
+  for (std::uint16_t i = 0; i < std::min(pending, kPrefetchMax); ++i) {
+    const std::uint16_t head = avail_heads_[static_cast<std::uint16_t>(last_used_ + i) & mask_];
+    __builtin_prefetch(&requests_[head].shared->status);
+  }
 }
 
 DiskCompletion DriverQueue::Finish(std::uint16_t head) {
   RequestPrivate& own = requests_[head];
-  const std::uint8_t status = LoadOnce(shared_[head]->status);
+  const std::uint8_t status = LoadOnce(own.shared->status);
+  // For the next time, now that the line is here.
+  StoreOnce(own.shared->status, kStatusNotWritten);
   std::uint16_t at = head;
   for (std::uint16_t i = 0; i < own.chain_length; ++i) {
-    free_.push_back(at);
+    GiveFree(at);
     at = chain_next_[at];
   }
   own.is_busy = false;
@@ -282,24 +346,27 @@ DiskCompletion DriverQueue::Finish(std::uint16_t head) {
 }
 
 std::size_t DriverQueue::Poll(std::span<DiskCompletion> completions) {
-  MutexLock lock(mutex_);
+  const GateEntry entry(gate_);
   std::size_t count = 0;
+  std::uint16_t pending = 0;
   if (!is_broken_) {
-    auto pending = PendingUsed();
-    if (pending.has_error()) {
-      Fail(pending.error());
-    } else {
-      for (std::uint16_t left = pending.value(); left > 0 && count < completions.size(); --left) {
-        auto head = TakeUsed();
-        if (head.has_error()) {
-          Fail(head.error());
+    if (auto error = PendingUsed(pending)) {
+      Fail(*error);
+    } else if (pending > 0) {
+      PrefetchStatus(pending);
+      std::uint16_t head = 0;
+      for (; pending > 0 && count < completions.size(); --pending) {
+        if ((error = TakeUsed(head))) {
+          Fail(*error);
           break;
         }
-        completions[count++] = Finish(head.value());
+        completions[count++] = Finish(head);
       }
-      if (count != 0) QuietInterrupts();
+      if (static_cast<std::uint16_t>(last_used_ - quieted_at_) >= kEventRefresh) QuietInterrupts();
     }
   }
+  if (finished_.empty()) [[likely]]
+    return count;
   while (count < completions.size() && finished_first_ < finished_.size()) {
     completions[count++] = finished_[finished_first_++];
   }
@@ -311,7 +378,7 @@ std::size_t DriverQueue::Poll(std::span<DiskCompletion> completions) {
 }
 
 std::uint32_t DriverQueue::InFlight() const {
-  MutexLock lock(mutex_);
+  const GateClosure closure(gate_);
   return in_flight_ + static_cast<std::uint32_t>(finished_.size() - finished_first_);
 }
 
@@ -320,7 +387,7 @@ std::vector<std::uint16_t> DriverQueue::BusyHeadsInOrder() const {
   for (std::uint32_t i = 0; i < options_.queue_size; ++i) {
     if (requests_[i].is_busy) heads.push_back(static_cast<std::uint16_t>(i));
   }
-  const auto is_older = [this](std::uint16_t a, std::uint16_t b) FILER_REQUIRES(mutex_) {
+  const auto is_older = [this](std::uint16_t a, std::uint16_t b) FILER_REQUIRES(gate_) {
     return requests_[a].sequence < requests_[b].sequence;
   };
   std::sort(heads.begin(), heads.end(), is_older);
@@ -343,18 +410,19 @@ void DriverQueue::Fail(const Error& error) {
 }
 
 void DriverQueue::Break() {
-  MutexLock lock(mutex_);
+  const GateClosure closure(gate_);
   if (!is_broken_) FailAllInFlight();
 }
 
 std::uint32_t DriverQueue::Restart() {
-  MutexLock lock(mutex_);
+  const GateClosure closure(gate_);
   if (is_broken_) return 0;
-  auto pending = PendingUsed();
-  for (std::uint16_t left = pending.has_value() ? pending.value() : 0; left > 0; --left) {
-    auto head = TakeUsed();
-    if (head.has_error()) break;  // not to be believed: it is submitted again
-    finished_.push_back(Finish(head.value()));
+  std::uint16_t pending = 0;
+  if (PendingUsed(pending)) pending = 0;
+  std::uint16_t head = 0;
+  for (; pending > 0; --pending) {
+    if (TakeUsed(head)) break;  // not to be believed: it is submitted again
+    finished_.push_back(Finish(head));
   }
   const auto heads = BusyHeadsInOrder();
   StoreOnce(used_->index, std::uint16_t{0});
@@ -362,9 +430,16 @@ std::uint32_t DriverQueue::Restart() {
   StoreOnce(*virtio::AvailEvent(used_, options_.queue_size), std::uint16_t{0});
   next_avail_ = 0;
   last_used_ = 0;
-  for (const std::uint16_t head : heads) {
-    StoreOnce(shared_[head]->status, kStatusNotWritten);
-    StoreOnce(avail_->ring[next_avail_ % options_.queue_size], head);
+  // Nothing that the old device could have scribbled over is taken for granted.
+  std::fill(avail_heads_.begin(), avail_heads_.end(), kNoHead);
+  for (RequestPrivate& own : requests_) {
+    const bool was_small = own.is_small;
+    InitShared(own);
+    own.is_small = was_small && own.is_busy;
+  }
+  for (const std::uint16_t busy : heads) {
+    avail_heads_[next_avail_ & mask_] = busy;
+    StoreOnce(avail_->ring[next_avail_ & mask_], busy);
     ++next_avail_;
   }
   published_ = next_avail_;
@@ -374,7 +449,7 @@ std::uint32_t DriverQueue::Restart() {
 }
 
 DiskCounters DriverQueue::Counters() const {
-  MutexLock lock(mutex_);
+  const GateClosure closure(gate_);
   return counters_;
 }
 

@@ -1,23 +1,31 @@
 // driver_queue.h: the driver's side of one split virtqueue of a virtio-blk device (VIRTIO 1.2, 2.7
 // and 5.2), polled.
 //
-// Layout: descriptor table, avail and used ring, one 64-byte RequestShared per descriptor, and one
-// indirect table per descriptor where the device takes them. A request is known by its head
-// descriptor. The device may write all of that memory at any time: everything that this side relies
-// on (cookies, chains, busy bits, indexes) is kept in private memory; what is read from the rings
-// is checked.
+// Layout: descriptor table, avail and used ring, one RequestShared of two cache lines per
+// descriptor, and one large indirect table per descriptor where the device takes them. A request is
+// known by its head descriptor. The device may write all of that memory at any time: everything
+// that this side relies on (cookies, chains, busy bits, indexes) is kept in private memory; what is
+// read from the rings is checked.
 //
-// Threads: as DiskQueue. A mutex lets the transport rebuild the ring after the device went away
-// (Restart, Break). Nothing is allocated per request.
+// Cache lines are what a request costs. A transfer of one piece has its whole chain in one line
+// that the device reads, its status in one that the device writes. Heads are handed out in turn, so
+// that with a device that completes in order descriptor table and avail ring hold the same values
+// for ever: what is there already is not written, and stays in both caches.
+//
+// Threads: as DiskQueue. A gate lets the transport rebuild the ring after the device went away
+// (Restart, Break) and others read counters; the queue's user pays no locked instruction for it.
+// Nothing is allocated per request.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "base/thread_annotations.h"
 #include "host-bridge/initiator/address_map.h"
 #include "host-bridge/initiator/initiator.h"
+#include "host-bridge/initiator/queue_gate.h"
 #include "host-bridge/virtio/block.h"
 #include "host-bridge/virtio/ring.h"
 
@@ -25,7 +33,7 @@ namespace filer::bridge {
 
 class DmaMemory;
 
-// What a queue needs from its transport. Called with the queue's mutex held: must not call back.
+// What a queue needs from its transport. Called inside the queue's gate: must not call back.
 class QueueEvents {
  public:
   virtual ~QueueEvents() = default;
@@ -68,10 +76,10 @@ class DriverQueue final : public DiskQueue {
   // For the transport: the device was lost with requests in flight. What it had completed is kept
   // for Poll, everything else is put into fresh rings (both indexes 0), published, in the order of
   // its submission. Returns how many those are. No device may use the rings meanwhile.
-  std::uint32_t Restart() FILER_EXCLUDES(mutex_);
+  std::uint32_t Restart() FILER_EXCLUDES(gate_);
   // All in flight complete with kDeviceGone, no request is taken any more.
-  void Break() FILER_EXCLUDES(mutex_);
-  DiskCounters Counters() const FILER_EXCLUDES(mutex_);
+  void Break() FILER_EXCLUDES(gate_);
+  DiskCounters Counters() const FILER_EXCLUDES(gate_);
 
   // Rings' memory, for a fake device in tests.
   struct RingsForTest {
@@ -82,13 +90,14 @@ class DriverQueue final : public DiskQueue {
   RingsForTest GetRingsForTest() { return {descriptors_, avail_, used_}; }
 
  private:
-  // What the device reads and writes beside the data.
-  struct alignas(64) RequestShared {
+  // What the device reads and writes beside the data: a line of each.
+  struct alignas(128) RequestShared {
+    virtio::Descriptor table[3];  // header, data, status; of a transfer of one piece
     virtio::RequestHeader header;
+    alignas(64) std::uint8_t status;  // never OK before the device says so
     virtio::RangeSegment range;
-    std::uint8_t status;
   };
-  static_assert(sizeof(RequestShared) == 64);
+  static_assert(sizeof(RequestShared) == 128 && offsetof(RequestShared, status) == 64);
 
   // One per descriptor, valid for heads. Private.
   struct alignas(64) RequestPrivate {
@@ -96,25 +105,38 @@ class DriverQueue final : public DiskQueue {
     std::uint64_t sequence = 0;
     std::uint64_t shared_address = 0;
     std::uint64_t data_bytes = 0;
+    RequestShared* shared = nullptr;
     std::uint32_t writable_bytes = 0;  // that the device may report as written
     std::uint16_t chain_length = 0;    // descriptors of the main table
     DiskOperation operation = DiskOperation::kRead;
     bool is_busy = false;
+    bool is_small = false;  // its descriptor in the main table points to the table in `shared`
   };
 
+  void InitShared(RequestPrivate& own) FILER_REQUIRES(gate_);
+  bool PlaceSmall(const DiskRequest& request, std::uint16_t head) FILER_REQUIRES(gate_);
+  std::uint32_t FreeCount() const FILER_REQUIRES(gate_) {
+    return static_cast<std::uint32_t>(freed_ - taken_);
+  }
+  std::uint16_t NextFree() const FILER_REQUIRES(gate_) { return free_[taken_ & mask_]; }
+  std::uint16_t TakeFree() FILER_REQUIRES(gate_) { return free_[taken_++ & mask_]; }
+  void GiveFree(std::uint16_t descriptor) FILER_REQUIRES(gate_) {
+    free_[freed_++ & mask_] = descriptor;
+  }
   Result<std::uint32_t> Build(const DiskRequest& request, std::uint16_t head,
-                              std::span<virtio::Descriptor> table) FILER_REQUIRES(mutex_);
+                              std::span<virtio::Descriptor> table) FILER_REQUIRES(gate_);
   Result<std::uint32_t> BuildData(const DiskRequest& request, std::span<virtio::Descriptor> table)
-      FILER_REQUIRES(mutex_);
-  Result<std::uint16_t> Place(const DiskRequest& request) FILER_REQUIRES(mutex_);
-  DiskCompletion Finish(std::uint16_t head) FILER_REQUIRES(mutex_);
-  // Next entry of the used ring, checked.
-  Result<std::uint16_t> TakeUsed() FILER_REQUIRES(mutex_);
-  Result<std::uint16_t> PendingUsed() FILER_REQUIRES(mutex_);
-  void Fail(const Error& error) FILER_REQUIRES(mutex_);
-  void FailAllInFlight() FILER_REQUIRES(mutex_);
-  void QuietInterrupts() FILER_REQUIRES(mutex_);
-  std::vector<std::uint16_t> BusyHeadsInOrder() const FILER_REQUIRES(mutex_);
+      FILER_REQUIRES(gate_);
+  Result<std::uint16_t> Place(const DiskRequest& request) FILER_REQUIRES(gate_);
+  DiskCompletion Finish(std::uint16_t head) FILER_REQUIRES(gate_);
+  // Next entry of the used ring, checked; an error when it is not to be believed.
+  std::optional<Error> TakeUsed(std::uint16_t& head) FILER_REQUIRES(gate_);
+  std::optional<Error> PendingUsed(std::uint16_t& pending) const FILER_REQUIRES(gate_);
+  void PrefetchStatus(std::uint16_t pending) const FILER_REQUIRES(gate_);
+  void Fail(const Error& error) FILER_REQUIRES(gate_);
+  void FailAllInFlight() FILER_REQUIRES(gate_);
+  void QuietInterrupts() FILER_REQUIRES(gate_);
+  std::vector<std::uint16_t> BusyHeadsInOrder() const FILER_REQUIRES(gate_);
 
   const DriverQueueOptions options_;
   const AddressMap& map_;
@@ -124,23 +146,27 @@ class DriverQueue final : public DiskQueue {
   virtio::Descriptor* descriptors_ = nullptr;
   virtio::AvailRing* avail_ = nullptr;
   virtio::UsedRing* used_ = nullptr;
-  std::vector<RequestShared*> shared_;       // by descriptor
   std::vector<virtio::Descriptor*> tables_;  // by descriptor; empty without indirect
 
-  mutable Mutex mutex_;
-  std::vector<RequestPrivate> requests_ FILER_GUARDED_BY(mutex_);   // by descriptor
-  std::vector<std::uint16_t> chain_next_ FILER_GUARDED_BY(mutex_);  // our own copy of the chains
-  std::vector<std::uint16_t> free_ FILER_GUARDED_BY(mutex_);        // descriptors
-  std::vector<virtio::Descriptor> scratch_ FILER_GUARDED_BY(mutex_);
-  std::vector<DiskCompletion> finished_ FILER_GUARDED_BY(mutex_);  // kept by Restart, Break
-  std::size_t finished_first_ FILER_GUARDED_BY(mutex_) = 0;
-  std::uint64_t next_sequence_ FILER_GUARDED_BY(mutex_) = 0;
-  std::uint32_t in_flight_ FILER_GUARDED_BY(mutex_) = 0;   // prepared ones included
-  std::uint16_t next_avail_ FILER_GUARDED_BY(mutex_) = 0;  // free-running, wrap at 2^16
-  std::uint16_t published_ FILER_GUARDED_BY(mutex_) = 0;
-  std::uint16_t last_used_ FILER_GUARDED_BY(mutex_) = 0;
-  bool is_broken_ FILER_GUARDED_BY(mutex_) = false;
-  DiskCounters counters_ FILER_GUARDED_BY(mutex_);
+  const std::uint32_t mask_;  // queue_size - 1
+
+  mutable QueueGate gate_;
+  std::vector<RequestPrivate> requests_ FILER_GUARDED_BY(gate_);   // by descriptor
+  std::vector<std::uint16_t> chain_next_ FILER_GUARDED_BY(gate_);  // our own copy of the chains
+  std::vector<std::uint16_t> free_ FILER_GUARDED_BY(gate_);        // a ring of descriptors
+  std::uint64_t freed_ FILER_GUARDED_BY(gate_) = 0, taken_ FILER_GUARDED_BY(gate_) = 0;
+  std::vector<std::uint16_t> avail_heads_ FILER_GUARDED_BY(gate_);  // our own copy of that ring
+  std::vector<virtio::Descriptor> scratch_ FILER_GUARDED_BY(gate_);
+  std::vector<DiskCompletion> finished_ FILER_GUARDED_BY(gate_);  // kept by Restart, Break
+  std::size_t finished_first_ FILER_GUARDED_BY(gate_) = 0;
+  std::uint64_t next_sequence_ FILER_GUARDED_BY(gate_) = 0;
+  std::uint32_t in_flight_ FILER_GUARDED_BY(gate_) = 0;   // prepared ones included
+  std::uint16_t next_avail_ FILER_GUARDED_BY(gate_) = 0;  // free-running, wrap at 2^16
+  std::uint16_t published_ FILER_GUARDED_BY(gate_) = 0;
+  std::uint16_t last_used_ FILER_GUARDED_BY(gate_) = 0;
+  std::uint16_t quieted_at_ FILER_GUARDED_BY(gate_) = 0;  // last_used_ when used_event was set
+  bool is_broken_ FILER_GUARDED_BY(gate_) = false;
+  DiskCounters counters_ FILER_GUARDED_BY(gate_);
 };
 
 }  // namespace filer::bridge
