@@ -45,9 +45,9 @@ class MemoryQueue final : public BackendQueue {
   std::size_t Poll(std::span<BackendCompletion> completions) override {
     const std::size_t taken = std::min(completions.size(), count_);
     for (std::size_t i = 0; i < taken; ++i) completions[i] = {cookies_[i], true};
-    std::copy(cookies_.begin() + static_cast<std::ptrdiff_t>(taken),
-              cookies_.begin() + static_cast<std::ptrdiff_t>(count_), cookies_.begin());
     count_ -= taken;
+    if (count_ > 0)
+      std::copy_n(cookies_.begin() + static_cast<std::ptrdiff_t>(taken), count_, cookies_.begin());
     return taken;
   }
   int WaitFd() const override { return -1; }

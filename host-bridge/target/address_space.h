@@ -60,6 +60,11 @@ class AddressSpace {
     if (!uses_iotlb_) return memory_.TranslateUser(address, length, list);
     return TranslateIova(address, length, permission, list, miss);
   }
+  // Where the range lies in this process if it is known without searching that all of it is guest
+  // memory in one piece, else nullptr. Never behind a vIOMMU.
+  std::byte* Peek(std::uint64_t address, std::uint64_t length) const {
+    return uses_iotlb_ ? nullptr : memory_.PeekGuest(address, length);
+  }
 
  private:
   TranslateStatus TranslateIova(std::uint64_t address, std::uint64_t length,

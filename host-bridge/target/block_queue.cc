@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 
 #include "base/assert.h"
+#include "base/units.h"
 
 namespace filer::bridge {
 
@@ -11,6 +13,8 @@ Result<void> BlockQueue::Start(Backend& backend, const RingLayout& layout, std::
                                InflightTable inflight) {
   FILER_ASSERT(!is_started() && in_flight_ == 0);
   backend_ = FILER_TRY(backend.OpenQueue(layout.size));
+  // Without a descriptor to wait for, completions come inside Poll.
+  is_synchronous_ = backend_->WaitFd() < 0;
   slots_.assign(layout.size, Slot{});
   many_ = std::make_unique_for_overwrite<iovec[]>(std::size_t{layout.size} * kRequestSegmentsMax);
   deferred_.clear();
@@ -60,11 +64,19 @@ bool BlockQueue::Round() {
   return did_work;
 }
 
+// Of one round; called when its first one was popped.
+std::uint32_t BlockQueue::RoundRequests() const {
+  if (!is_synchronous_) return kRoundRequestsMax;
+  return std::clamp(ring_.Pending() / 4, kSynchronousRoundRequestsMin,
+                    kSynchronousRoundRequestsMax);
+}
+
 bool BlockQueue::TakeRequests() {
   ring_.SuppressNotifications();
   std::uint64_t round_bytes = 0;
   std::uint32_t taken = 0;
-  while (taken < kRoundRequestsMax && round_bytes < kRoundBytesMax) {
+  std::uint32_t round_requests = 1;
+  while (taken < round_requests && round_bytes < kRoundBytesMax) {
     std::uint16_t head = 0;
     const bool is_again = !resubmit_.empty();
     if (is_again) {
@@ -73,6 +85,14 @@ bool BlockQueue::TakeRequests() {
       const auto popped = ring_.Pop(head, fault_);
       if (popped != DeviceQueue::PopResult::kHead) break;
       ++in_flight_;
+      virtio::PrefetchForWrite(slots_[head].status_byte);  // most likely where it was last time
+      if (taken % DeviceQueue::kPrefetchCount == 0) ring_.PrefetchFollowing(space_);
+    }
+    if (taken == 0) round_requests = RoundRequests();
+    if (TakeSmall(head, round_bytes)) {
+      if (is_again) resubmit_.pop_back();
+      ++taken;
+      continue;
     }
     const auto read = ring_.ReadChain(head, space_, chain_, miss_, fault_);
     if (read != DeviceQueue::ReadResult::kOk) {
@@ -94,6 +114,44 @@ bool BlockQueue::TakeRequests() {
     ++taken;
   }
   return taken > 0;
+}
+
+// The common case in few steps: one valid read or write of one piece. False: it is something else,
+// or not valid, and the whole way decides what; nothing was changed.
+bool BlockQueue::TakeSmall(std::uint16_t head, std::uint64_t& round_bytes) {
+  DeviceQueue::SmallChain chain;
+  if (!ring_.ReadSmallChain(head, space_, chain)) return false;
+  virtio::RequestHeader header;
+  std::memcpy(&header, chain.header, sizeof(header));  // read once
+  const bool is_write = header.type == virtio::kRequestOut;
+  if (!is_write && header.type != virtio::kRequestIn) return false;
+  if (is_write == chain.is_data_writable || (is_write && device_.is_read_only)) return false;
+  const std::uint64_t sector = header.sector;
+  const std::uint64_t sector_count = chain.data.iov_len / kSectorBytes;
+  if (chain.data.iov_len % kSectorBytes != 0 || chain.data.iov_len > kRequestBytesMax) return false;
+  if (sector > device_.capacity_sectors || sector_count > device_.capacity_sectors - sector) {
+    return false;
+  }
+  if (inflight_.is_used()) inflight_.Take(head);
+  counters_.requests.Add(1);
+  round_bytes += chain.data.iov_len;
+  Slot& slot = slots_[head];
+  slot.few[0] = chain.data;
+  slot.segment_count = 1;
+  slot.status_byte = chain.status_byte;
+  slot.bytes = static_cast<std::uint32_t>(chain.data.iov_len);
+  slot.used_length = is_write ? 1 : slot.bytes + 1;
+  slot.operation = is_write ? BackendOperation::kWrite : BackendOperation::kRead;
+  slot.is_busy = true;
+  slot.is_flushing = false;
+  BackendRequest request{};
+  request.operation = slot.operation;
+  request.offset_bytes = sector * kSectorBytes;
+  request.length_bytes = chain.data.iov_len;
+  request.segments = {slot.few, 1};
+  request.cookie = head;
+  if (!Hand(request)) deferred_.push_back(request);
+  return true;
 }
 
 // False: the request breaks the protocol, and the queue with it.
@@ -128,7 +186,7 @@ void BlockQueue::Submit(std::uint16_t head, const ParsedRequest& request) {
   iovec* into = pieces.size() <= std::size(slot.few)
                     ? slot.few
                     : &many_[std::size_t{head} * kRequestSegmentsMax];
-  std::copy(pieces.begin(), pieces.end(), into);
+  for (std::size_t i = 0; i < pieces.size(); ++i) into[i] = pieces[i];
   slot.status_byte = request.status_byte;
   slot.used_length = request.used_length;
   slot.bytes = static_cast<std::uint32_t>(request.backend.length_bytes);

@@ -67,6 +67,8 @@ class BlockQueue {
   };
 
   bool TakeRequests();
+  std::uint32_t RoundRequests() const;
+  bool TakeSmall(std::uint16_t head, std::uint64_t& round_bytes);
   bool TakeOne(std::uint16_t head, std::uint64_t& round_bytes);
   void Submit(std::uint16_t head, const ParsedRequest& request);
   bool Hand(const BackendRequest& request);
@@ -94,6 +96,7 @@ class BlockQueue {
   Notifier* call_ = nullptr;
   bool is_interrupt_owed_ = false;  // the kernel could not send it
   std::uint32_t in_flight_ = 0;
+  bool is_synchronous_ = false;  // the backend completes inside Poll
   bool is_accepting_ = true;
   bool has_miss_ = false;
   IotlbMiss miss_;

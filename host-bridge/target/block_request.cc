@@ -15,6 +15,13 @@ using virtio::RequestHeader;
 // counts). The caller checked that they are there. Returns the first piece that is left.
 std::uint32_t TakeFront(Chain& chain, std::uint32_t first, void* out, std::size_t length) {
   auto* to = static_cast<std::byte*>(out);
+  if (iovec& front = chain.list.segments[first];
+      length == sizeof(RequestHeader) && front.iov_len >= length) [[likely]] {
+    std::memcpy(to, front.iov_base, sizeof(RequestHeader));  // of a constant size: two loads
+    front.iov_base = static_cast<std::byte*>(front.iov_base) + sizeof(RequestHeader);
+    front.iov_len -= sizeof(RequestHeader);
+    return front.iov_len == 0 ? first + 1 : first;
+  }
   while (length > 0) {
     iovec& segment = chain.list.segments[first];
     const std::size_t piece = std::min(length, segment.iov_len);

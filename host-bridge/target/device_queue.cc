@@ -1,5 +1,6 @@
 #include "host-bridge/target/device_queue.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/assert.h"
@@ -71,6 +72,7 @@ void DeviceQueue::Attach(const RingLayout& layout, std::uint16_t base) {
   next_avail_ = known_avail_ = base;
   next_used_ = published_used_ = LoadOnce(layout_.used->index);
   busy_.reset();
+  pushed_.fill({});
   is_suppressed_ = false;
   SuppressNotifications();
 }
@@ -101,6 +103,17 @@ DeviceQueue::PopResult DeviceQueue::Pop(std::uint16_t& head, RingFault& fault) {
   ++next_avail_;  // free-running, wraps at 2^16
   head = candidate;
   return PopResult::kHead;
+}
+
+void DeviceQueue::PrefetchFollowing(const AddressSpace& space) const {
+  const auto pending = static_cast<std::uint16_t>(known_avail_ - next_avail_);
+  const std::uint32_t mask = layout_.size - 1;
+  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(pending, kPrefetchCount - 1); ++i) {
+    const std::uint16_t head = LoadOnce(layout_.avail->ring[(next_avail_ + i) & mask]);
+    const Descriptor& descriptor = layout_.descriptors[head & mask];
+    const std::byte* host = space.Peek(LoadOnce(descriptor.address), 1);
+    if (host != nullptr) __builtin_prefetch(host);
+  }
 }
 
 void DeviceQueue::Unpop(std::uint16_t head) {
@@ -154,10 +167,18 @@ DeviceQueue::ReadResult DeviceQueue::ReadIndirect(const Descriptor& table, Walk&
       walk.space.Translate(table.address, table.length, virtio::kIotlbRead, pieces, walk.miss);
   if (status == TranslateStatus::kMiss) return ReadResult::kMiss;
   if (status != TranslateStatus::kOk) return walk.Fail(RingFault::kBadAddress);
-  auto* copy = reinterpret_cast<std::byte*>(table_.data());
-  for (std::uint32_t i = 0; i < pieces.count; ++i) {  // copied once, then only the copy is read
-    std::memcpy(copy, pieces.segments[i].iov_base, pieces.segments[i].iov_len);
-    copy += pieces.segments[i].iov_len;
+  // Copied once, then only the copy is read.
+  if (pieces.count == 1) [[likely]] {
+    const auto* from = static_cast<const std::byte*>(pieces.segments[0].iov_base);
+    for (std::uint32_t i = 0; i < count; ++i) {
+      std::memcpy(&table_[i], from + i * sizeof(Descriptor), sizeof(Descriptor));
+    }
+  } else {
+    auto* copy = reinterpret_cast<std::byte*>(table_.data());
+    for (std::uint32_t i = 0; i < pieces.count; ++i) {
+      std::memcpy(copy, pieces.segments[i].iov_base, pieces.segments[i].iov_len);
+      copy += pieces.segments[i].iov_len;
+    }
   }
 
   std::uint32_t at = 0;
@@ -173,6 +194,36 @@ DeviceQueue::ReadResult DeviceQueue::ReadIndirect(const Descriptor& table, Walk&
     at = descriptor.next;
   }
   return walk.Fail(RingFault::kChainTooLong);
+}
+
+bool DeviceQueue::ReadSmallChain(std::uint16_t head, const AddressSpace& space,
+                                 SmallChain& chain) const {
+  const Descriptor& shared = layout_.descriptors[head];
+  const std::uint64_t address = LoadOnce(shared.address);
+  const std::uint32_t length = LoadOnce(shared.length);
+  const std::uint16_t flags = LoadOnce(shared.flags);
+  if (!layout_.has_indirect || flags != virtio::kDescriptorIndirect) return false;
+  Descriptor table[3];
+  if (length != sizeof(table)) return false;
+  const std::byte* host = space.Peek(address, sizeof(table));
+  if (host == nullptr) return false;
+  std::memcpy(table, host, sizeof(table));  // copied once, then only the copy is read
+  const std::uint16_t data_flags = table[1].flags;
+  constexpr std::uint16_t kNextAndWrite = virtio::kDescriptorNext | virtio::kDescriptorWrite;
+  const bool has_shape = table[0].flags == virtio::kDescriptorNext && table[0].next == 1 &&
+                         table[0].length == 16 &&
+                         (data_flags == virtio::kDescriptorNext || data_flags == kNextAndWrite) &&
+                         table[1].next == 2 && table[1].length != 0 &&
+                         table[2].flags == virtio::kDescriptorWrite && table[2].length == 1;
+  if (!has_shape) return false;
+  chain.header = space.Peek(table[0].address, 16);
+  std::byte* data = space.Peek(table[1].address, table[1].length);
+  std::byte* status = space.Peek(table[2].address, 1);
+  if (chain.header == nullptr || data == nullptr || status == nullptr) return false;
+  chain.data = {data, table[1].length};
+  chain.status_byte = reinterpret_cast<std::uint8_t*>(status);
+  chain.is_data_writable = data_flags == kNextAndWrite;
+  return true;
 }
 
 DeviceQueue::ReadResult DeviceQueue::ReadChain(std::uint16_t head, const AddressSpace& space,
@@ -211,10 +262,13 @@ DeviceQueue::ReadResult DeviceQueue::ReadChain(std::uint16_t head, const Address
 void DeviceQueue::PushUsed(std::uint16_t head, std::uint32_t length_bytes) {
   FILER_DCHECK(busy_[head]);
   busy_[head] = false;
-  virtio::UsedElement& element = layout_.used->ring[next_used_ & (layout_.size - 1)];
+  const std::uint32_t place = next_used_++ & (layout_.size - 1);
+  virtio::UsedElement& known = pushed_[place];
+  if (known.id == head && known.length == length_bytes && length_bytes != 0) return;
+  known = {head, length_bytes};
+  virtio::UsedElement& element = layout_.used->ring[place];
   StoreOnce(element.id, static_cast<std::uint32_t>(head));
   StoreOnce(element.length, length_bytes);
-  ++next_used_;
 }
 
 bool DeviceQueue::Publish() {

@@ -59,13 +59,22 @@ class DeviceQueue {
   // Takes over a ring whose next avail entry is `base`. Used elements go on where used->index is.
   void Attach(const RingLayout& layout, std::uint16_t base);
   // The same ring at another host address (its IOTLB entries changed); positions stay.
-  void Move(const RingLayout& layout) { layout_ = layout; }
+  void Move(const RingLayout& layout) {
+    layout_ = layout;
+    pushed_.fill({});
+  }
   bool is_attached() const { return layout_.size != 0; }
   void Detach() { layout_ = {}; }
 
   enum class PopResult : std::uint8_t { kEmpty, kHead, kFault };
   // Next published head. It is busy from now on.
   PopResult Pop(std::uint16_t& head, RingFault& fault);
+  // Fetches what the next heads point to while the last popped one is worked on: tables and headers
+  // come from another core, and their ways there overlap. A hint: it checks no more than it needs.
+  static constexpr std::uint32_t kPrefetchCount = 8;
+  void PrefetchFollowing(const AddressSpace& space) const;
+  // Heads that are known to be published and not popped.
+  std::uint32_t Pending() const { return static_cast<std::uint16_t>(known_avail_ - next_avail_); }
   // Gives the last popped head back to the avail ring: to be popped again.
   void Unpop(std::uint16_t head);
   // Marks a head of the inflight table busy. False: out of range or twice.
@@ -75,6 +84,17 @@ class DeviceQueue {
   // The chain at `head`, translated whole. On kMiss nothing was consumed: Unpop and try later.
   ReadResult ReadChain(std::uint16_t head, const AddressSpace& space, Chain& chain, IotlbMiss& miss,
                        RingFault& fault);
+
+  // A chain as most drivers build it for a read or write of one piece: an indirect table of header,
+  // data and status, each in one piece of host memory. False for every other, also for one that is
+  // wrong: ReadChain says what it is, from the ring's memory anew.
+  struct SmallChain {
+    const std::byte* header;  // 16 bytes, not read yet
+    iovec data;
+    std::uint8_t* status_byte;
+    bool is_data_writable;
+  };
+  bool ReadSmallChain(std::uint16_t head, const AddressSpace& space, SmallChain& chain) const;
 
   // Writes one used element; visible after Publish.
   void PushUsed(std::uint16_t head, std::uint32_t length_bytes);
@@ -106,6 +126,9 @@ class DeviceQueue {
   std::uint16_t event_base_ = 0;   // next_avail_ when avail_event was last put away
   bool is_suppressed_ = false;
   std::bitset<kQueueSizeMax> busy_;
+  // What stands in the used ring by our hand (length 0: unknown). What is there already is not
+  // written again: its line stays in the driver's cache, too.
+  std::array<virtio::UsedElement, kQueueSizeMax> pushed_{};
   std::array<virtio::Descriptor, kChainDescriptorsMax> table_;  // private copy of an indirect table
 };
 

@@ -18,6 +18,10 @@ inline constexpr std::uint32_t kWriteZeroesSectorsMax = (64U << 20) / 512;
 
 // Per queue and poll round, so that one queue cannot starve the others.
 inline constexpr std::uint32_t kRoundRequestsMax = 128;
+// Where the backend completes at once, the front end works on what is published while we go on with
+// the rest: a quarter of what is pending, within these.
+inline constexpr std::uint32_t kSynchronousRoundRequestsMin = 4;
+inline constexpr std::uint32_t kSynchronousRoundRequestsMax = 16;
 inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;
 
 inline constexpr std::uint32_t kMemoryRegionsMax = 64;

@@ -66,6 +66,14 @@ class MemoryMap {
                                 SegmentList& list) const {
     return Translate(by_user_, last_user_, address, length, list);
   }
+  // The host address if the whole range lies in the region that the last translation found, else
+  // nullptr.
+  std::byte* PeekGuest(std::uint64_t address, std::uint64_t length) const {
+    const Entry& entry = by_guest_.entries[last_guest_];
+    if (address < entry.begin || address >= entry.end) return nullptr;
+    if (length > entry.end - address) return nullptr;
+    return entry.host + (address - entry.begin);
+  }
   bool IsBroken() const;
   std::vector<iovec> Regions() const;
   std::size_t size() const { return regions_.size(); }

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "tests/unit/host-bridge/target/fake_memory.h"
 
 namespace filer::bridge {
@@ -231,6 +233,102 @@ TEST_F(DeviceQueueTest, RejectsLoopAndStrayNextInIndirectTable) {
 TEST_F(DeviceQueueTest, RejectsIndirectTableOutsideMemory) {
   Describe(0, kMemoryBytes - 16, 32, kDescriptorIndirect);
   ExpectReadFault(RingFault::kBadAddress);
+}
+
+// Header, data and status in one indirect table, as our driver and others build it.
+class SmallChainTest : public DeviceQueueTest {
+ protected:
+  void Build(bool is_read) {
+    Describe(0, 0x8000, 48, kDescriptorIndirect);
+    auto* table = memory_.At<Descriptor>(0x8000);
+    const std::uint16_t data_flags = is_read ? kDescriptorNext | kDescriptorWrite : kDescriptorNext;
+    table[0] = {kGuest + 0x8030, 16, kDescriptorNext, 1};
+    table[1] = {kGuest + 0xa000, 4096, data_flags, 2};
+    table[2] = {kGuest + 0x8040, 1, kDescriptorWrite, 0};
+    EXPECT_EQ(Read(), DeviceQueue::ReadResult::kOk);  // also: the region is known from now on
+  }
+  bool ReadSmall() { return queue_.ReadSmallChain(0, space_, small_); }
+
+  DeviceQueue::SmallChain small_{};
+};
+
+TEST_F(SmallChainTest, ReadsWhatReadChainReads) {
+  for (const bool is_read : {false, true}) {
+    Build(is_read);
+    ASSERT_TRUE(ReadSmall());
+    EXPECT_EQ(small_.is_data_writable, is_read);
+    ASSERT_EQ(chain_.list.count, 3U);
+    EXPECT_EQ(chain_.list.segments[0].iov_base, small_.header);
+    EXPECT_EQ(chain_.list.segments[1].iov_base, small_.data.iov_base);
+    EXPECT_EQ(chain_.list.segments[1].iov_len, small_.data.iov_len);
+    EXPECT_EQ(chain_.list.segments[2].iov_base, small_.status_byte);
+  }
+}
+
+TEST_F(SmallChainTest, LeavesTheIommuAndMissingFeatureToReadChain) {
+  Build(true);
+  space_.UseIotlb(true);
+  EXPECT_FALSE(ReadSmall());
+  space_.UseIotlb(false);
+  layout_.has_indirect = false;
+  queue_.Move(layout_);
+  EXPECT_FALSE(ReadSmall());
+}
+
+// Whatever is changed in a valid chain: what the short way takes, the long way takes alike.
+TEST_F(SmallChainTest, TakesNothingThatReadChainRefuses) {
+  constexpr std::uint64_t kEnd = kGuest + kMemoryBytes;
+  const std::uint64_t addresses[] = {0,           kGuest - 1, kGuest,         kGuest + 1,
+                                     kEnd - 4096, kEnd - 16,  kEnd - 1,       kEnd,
+                                     ~0ULL,       ~0ULL - 15, kGuest + 0xb000};
+  const std::uint32_t lengths[] = {0, 1, 15, 16, 17, 47, 48, 49, 512, 4096, 4097, 0x10000, ~0U};
+  const std::uint16_t words[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 0x8001, 0xffff};
+  std::mt19937 random(7);
+  const auto one_of = [&](const auto& from) { return from[random() % std::size(from)]; };
+  int taken = 0;
+  for (int round = 0; round < 50'000; ++round) {
+    Build(random() % 2 == 0);
+    for (std::uint32_t change = 0; change < 1 + random() % 3; ++change) {
+      const std::uint32_t which = random() % 4;
+      Descriptor& victim =
+          which == 3 ? layout_.descriptors[0] : memory_.At<Descriptor>(0x8000)[which];
+      switch (random() % 4) {
+        case 0:
+          victim.address = one_of(addresses);
+          break;
+        case 1:
+          victim.length = one_of(lengths);
+          break;
+        case 2:
+          victim.flags = one_of(words);
+          break;
+        default:
+          victim.next = one_of(words);
+          break;
+      }
+    }
+    if (!ReadSmall()) continue;
+    ++taken;
+    ASSERT_EQ(Read(), DeviceQueue::ReadResult::kOk) << round;
+    ASSERT_EQ(chain_.readable_bytes + chain_.writable_bytes, 17 + small_.data.iov_len);
+    ASSERT_EQ(chain_.list.segments[0].iov_base, small_.header);
+  }
+  EXPECT_GT(taken, 1000);
+}
+
+TEST_F(DeviceQueueTest, WritesUsedElementsAnewAfterAttach) {
+  Describe(0, 0x4000, 16);
+  for (int round = 0; round < 2; ++round) {
+    layout_.avail->index = layout_.used->index = 0;
+    layout_.used->ring[0] = {99, 99};  // as a driver leaves it that starts over
+    Attach(0);
+    Offer(0);
+    ASSERT_EQ(Pop(), DeviceQueue::PopResult::kHead);
+    queue_.PushUsed(head_, 17);
+    queue_.Publish();
+    EXPECT_EQ(layout_.used->ring[0].id, 0U);
+    EXPECT_EQ(layout_.used->ring[0].length, 17U);
+  }
 }
 
 TEST_F(DeviceQueueTest, PublishesAllPushedAtOnce) {
