@@ -15,7 +15,7 @@ main() {
     echo "nfs_port=$nfs_port smb_port=$smb_port smb_password='$(cat "$home/smb.password")'"
     cat "$here/kernel_clients_inside.sh"
   } >"$home/script"
-  client-guest --image "$image" --run "$home/c" --timeout 1200 "$home/script"
+  client-guest --image "$image" --run "$home/c" --timeout 3000 "$home/script"
   [[ $(status_of .state) == ready ]] || fail "the filer is $(status_of .state)"
   filer status
   filer down
