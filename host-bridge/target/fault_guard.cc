@@ -7,10 +7,13 @@
 #include <atomic>
 #include <mutex>
 
+#include "host-bridge/target/limits.h"
+
 namespace filer::bridge {
 namespace {
 
-constexpr std::size_t kSlotCount = 1024;
+// What all volumes can have, inflight tables included: none takes another's.
+constexpr std::size_t kSlotCount = kVolumeCountMax * (kMemoryRegionsMax + 1);
 
 struct Slot {
   std::atomic<std::uintptr_t> base = 0;  // 0: free
@@ -25,7 +28,10 @@ void OnBusError(int signal_number, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   for (Slot& slot : slots) {
     const std::size_t length = slot.length.load(std::memory_order_acquire);  // pairs with Add
-    const std::uintptr_t base = slot.base.load(std::memory_order_relaxed);
+    const std::uintptr_t base = slot.base.load(std::memory_order_acquire);
+    // The slot may have been given to another region in between: then base and length may not
+    // match.
+    if (slot.length.load(std::memory_order_acquire) != length) continue;
     if (length == 0 || address < base || address - base >= length) continue;
     void* replaced = ::mmap(reinterpret_cast<void*>(base), length, PROT_READ | PROT_WRITE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);

@@ -24,9 +24,20 @@ inline constexpr std::uint32_t kSynchronousRoundRequestsMin = 4;
 inline constexpr std::uint32_t kSynchronousRoundRequestsMax = 16;
 inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;
 
+inline constexpr std::uint32_t kVolumeCountMax = 64;  // of a process
 inline constexpr std::uint32_t kMemoryRegionsMax = 64;
+// Of one client. All together leave half of the process's address space free.
+inline constexpr std::uint64_t kMemoryBytesMax = 1ULL << 40;
+static_assert(kVolumeCountMax * kMemoryBytesMax <= 1ULL << 46);
 inline constexpr std::uint32_t kIotlbEntriesMax = 4096;
 inline constexpr std::uint32_t kClosingMax = 16;           // replaced descriptors of a session
 inline constexpr std::uint32_t kMessagesPerVisitMax = 32;  // of one session, then others' turn
+
+// Of a volume, whoever its clients are: at once, and then one more per period.
+inline constexpr std::uint32_t kPeerLogLines = 20;
+inline constexpr std::int64_t kPeerLogLineNs = 10'000'000'000;
+// A queue's registering of guest memory with the kernel looks at each page, on the poller.
+inline constexpr std::uint32_t kRegistrations = 16;
+inline constexpr std::int64_t kRegistrationNs = 10'000'000'000;
 
 }  // namespace filer::bridge

@@ -94,6 +94,11 @@ Result<void> MemoryMap::Add(const RegionSpec& spec, UniqueFd fd) {
       __builtin_add_overflow(spec.mmap_offset, spec.size_bytes, &end)) {
     return Error(Errc::kBadAddress, "memory region is empty or wraps around");
   }
+  std::uint64_t left_bytes = kMemoryBytesMax;  // a file may be sparse, addresses are not
+  for (const auto& region : regions_) left_bytes -= region->spec.size_bytes;
+  if (spec.size_bytes > left_bytes) {
+    return Error(Errc::kTooBig, "more memory than this target takes");
+  }
   for (const auto& region : regions_) {
     const RegionSpec& other = region->spec;
     if (Overlaps(spec.guest_address, other.guest_address, spec.size_bytes, other.size_bytes) ||

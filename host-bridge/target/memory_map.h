@@ -50,8 +50,8 @@ class MappedFile {
 
 class MemoryMap {
  public:
-  // Errors: kTooBig (too many regions), kBadAddress (overlap, overflow, empty, beyond the file),
-  // kNotSupported, kSystem.
+  // Errors: kTooBig (too many regions or bytes), kBadAddress (overlap, overflow, empty, beyond the
+  // file), kNotSupported, kSystem.
   Result<void> Add(const RegionSpec& spec, UniqueFd fd);
   // Errors: kNotFound.
   Result<void> Remove(const RegionSpec& spec);

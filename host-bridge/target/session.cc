@@ -8,14 +8,14 @@
 #include <cerrno>
 
 #include "base/assert.h"
-#include "base/log.h"
 
 namespace filer::bridge {
 
 using virtio::VhostRequest;
 
 Session::Session(UniqueFd socket, const SessionOptions& options, Backend& backend,
-                 VolumeCounters& counters, WaitSet& waits, Closer& closer)
+                 VolumeCounters& counters, WaitSet& waits, Closer& closer, PeerLog& log,
+                 Budget& registrations)
     : socket_(std::move(socket)),
       options_(options),
       backend_(backend),
@@ -23,6 +23,8 @@ Session::Session(UniqueFd socket, const SessionOptions& options, Backend& backen
       counters_(counters),
       waits_(waits),
       closer_(closer),
+      log_(log),
+      registrations_(registrations),
       rings_(options.queue_count_max) {
   device_.capacity_sectors = info_.size_bytes / 512;
   device_.is_read_only = info_.is_read_only;
@@ -51,10 +53,10 @@ void Session::End(const Error& reason) {
   if (waiting_) closer_.Give(std::move(*waiting_));
   waiting_.reset();
   if (reason == Errc::kDeviceGone || reason == Errc::kShuttingDown) {
-    FILER_LOG_INFO("volume {}: client left", options_.volume_name);
+    log_.Info("client left");
   } else {
     counters_.protocol_errors.Add(1);
-    FILER_LOG_WARN("volume {}: session ended: {}", options_.volume_name, reason.message());
+    log_.Warn("session ended: " + reason.message());
   }
   UpdateAccepting();
 }
@@ -141,7 +143,7 @@ Result<void> Session::Answer(const Message& message, const Result<void>& result,
     if (!is_acknowledged || error == Errc::kProtocol) {
       return Error(Errc::kProtocol, fmt::format("{}: {}", name, error.message()));
     }
-    FILER_LOG_WARN("volume {}: {} refused: {}", options_.volume_name, name, error.message());
+    log_.Warn(fmt::format("{} refused: {}", name, error.message()));
     reply.SetU64(1);
   } else if (is_acknowledged && !reply.is_set) {
     reply.SetU64(0);
@@ -208,13 +210,12 @@ void Session::ReportFault(std::uint32_t index) {
   Ring& ring = rings_[index];
   ring.is_broken = true;
   counters_.protocol_errors.Add(1);
-  FILER_LOG_WARN("volume {}: queue {} stopped: {}", options_.volume_name, index,
-                 RingFaultText(ring.queue->fault()));
+  log_.Warn(fmt::format("queue {} stopped: {}", index, RingFaultText(ring.queue->fault())));
   if (!ring.error.is_open()) return;
   Notifier error;  // made when needed: faults are few
   const auto aimed = error.Aim(ring.error);
   if (!aimed.has_value() || !error.Ring()) {
-    FILER_LOG_WARN("volume {}: queue {}: its error is not signalled", options_.volume_name, index);
+    log_.Warn(fmt::format("queue {}: its error is not signalled", index));
   }
 }
 
@@ -300,7 +301,7 @@ void Session::TryStart(std::uint32_t index) {
   const auto started = queue->Start(backend_, layout, ring.base, std::move(inflight));
   if (!started.has_value()) return End(started.assume_error());
   queue->SetCall(&ring.call);
-  queue->SetMemory(space_.memory().Regions());
+  ShowMemory(*queue);
   ring.is_broken = false;
   ring.queue = std::move(queue);
   ring.wait_fd = ring.queue->WaitFd();
@@ -327,11 +328,17 @@ void Session::StopAll() {
   for (Ring& ring : rings_) StopRing(ring);
 }
 
+// A guest that resets its device for ever, or moves its memory about, gets slower I/O, and keeps no
+// poller busy with registering it.
+void Session::ShowMemory(BlockQueue& queue) {
+  if (registrations_.Take()) return queue.SetMemory(space_.memory().Regions());
+  queue.SetMemory({});
+}
+
 void Session::MemoryChanged() {
-  const auto regions = space_.memory().Regions();
   for (std::uint32_t i = 0; i < rings_.size(); ++i) {
     if (rings_[i].queue != nullptr) {
-      rings_[i].queue->SetMemory(regions);
+      ShowMemory(*rings_[i].queue);
       rings_[i].needs_translation = true;
     }
     TryStart(i);

@@ -21,6 +21,7 @@
 #include "host-bridge/target/closer.h"
 #include "host-bridge/target/notifier.h"
 #include "host-bridge/target/peer_descriptor.h"
+#include "host-bridge/target/peer_log.h"
 #include "host-bridge/target/wait_set.h"
 #include "host-bridge/virtio/vhost_user.h"
 
@@ -35,7 +36,8 @@ struct SessionOptions {
 class Session {
  public:
   Session(UniqueFd socket, const SessionOptions& options, Backend& backend,
-          VolumeCounters& counters, WaitSet& waits, Closer& closer);
+          VolumeCounters& counters, WaitSet& waits, Closer& closer, PeerLog& log,
+          Budget& registrations);
   ~Session();  // only after Leave, on any thread: it uses nothing that is not its own
 
   // Reads and executes messages, a bounded number; true when there were any.
@@ -112,6 +114,7 @@ class Session {
   void ReportFault(std::uint32_t index);
   void AskForMiss(Ring& ring, const IotlbMiss& miss);
   void MemoryChanged();
+  void ShowMemory(BlockQueue& queue);
   bool HasProtocol(std::uint64_t feature) const { return (protocol_features_ & feature) != 0; }
 
   // session_messages.cc
@@ -151,6 +154,8 @@ class Session {
   VolumeCounters& counters_;
   WaitSet& waits_;
   Closer& closer_;
+  PeerLog& log_;
+  Budget& registrations_;
   virtio::VhostReceiver receiver_;
   std::optional<Message> waiting_;  // for quiet
   UniqueFd backend_channel_;

@@ -90,9 +90,9 @@ void Volume::Accept() {
   is_listening_ = false;
   SessionOptions session_options{options_.name, index_, options_.queue_count_max};
   session_ = std::make_unique<Session>(std::move(socket), session_options, *backend_, counters_,
-                                       *waits_, *closer_);
+                                       *waits_, *closer_, log_, registrations_);
   is_connected_.store(true, std::memory_order_relaxed);
-  FILER_LOG_INFO("volume {}: client connected", options_.name);
+  log_.Info("client connected");
 }
 
 bool Volume::Visit() {

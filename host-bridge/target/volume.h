@@ -29,7 +29,7 @@ class Volume {
   // Listens. Errors: kNameTooLong (socket path), kBusy (somebody listens there), kSystem.
   static Result<std::unique_ptr<Volume>> Create(const VolumeOptions& options,
                                                 std::unique_ptr<Backend> backend);
-  ~Volume();  // removes the socket file
+  ~Volume();  // removes the socket file, where it still may (daemon/confine.h)
 
   const VolumeOptions& options() const { return options_; }
   BackendInfo info() const { return backend_->Info(); }
@@ -52,6 +52,7 @@ class Volume {
   Volume(const VolumeOptions& options, std::unique_ptr<Backend> backend, UniqueFd listener,
          std::unique_ptr<Closer> closer)
       : options_(options),
+        log_(options.name),
         backend_(std::move(backend)),
         listener_(std::move(listener)),
         closer_(std::move(closer)) {}
@@ -59,6 +60,8 @@ class Volume {
   Result<void> ListenAgain();
 
   VolumeOptions options_;
+  PeerLog log_;
+  Budget registrations_{kRegistrations, kRegistrationNs};
   std::unique_ptr<Backend> backend_;
   UniqueFd listener_;
   std::unique_ptr<Closer> closer_;

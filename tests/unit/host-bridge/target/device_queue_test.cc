@@ -230,6 +230,65 @@ TEST_F(DeviceQueueTest, RejectsLoopAndStrayNextInIndirectTable) {
   ExpectReadFault(RingFault::kNextOutOfRange);
 }
 
+TEST_F(DeviceQueueTest, ReadsAnIndirectTableAtTheEndOfAChain) {
+  *memory_.At<Descriptor>(0x8000) = {kGuest + 0x5000, 1, kDescriptorWrite, 0};
+  Describe(0, 0x4000, 16, kDescriptorNext, 1);
+  Describe(1, 0x8000, sizeof(Descriptor), kDescriptorIndirect);
+  ASSERT_EQ(Read(), DeviceQueue::ReadResult::kOk);
+  EXPECT_EQ(chain_.list.count, 2u);
+}
+
+TEST_F(DeviceQueueTest, RejectsAChainLongerThanAnyRequestNeeds) {
+  constexpr std::uint32_t kLong = 512;
+  layout_ = {memory_.At<Descriptor>(0),
+             memory_.At<virtio::AvailRing>(0x3000),
+             memory_.At<virtio::UsedRing>(0x4000),
+             kLong,
+             false,
+             true};
+  queue_.Attach(layout_, 0);
+  for (const std::uint32_t length : {kChainDescriptorsMax, kChainDescriptorsMax + 1}) {
+    for (std::uint32_t i = 0; i < length; ++i) {
+      const bool is_last = i + 1 == length;
+      Describe(i, 0x8000 + 2 * i, 1, is_last ? 0 : kDescriptorNext,
+               static_cast<std::uint16_t>(i + 1));
+    }
+    if (length == kChainDescriptorsMax) {
+      EXPECT_EQ(Read(), DeviceQueue::ReadResult::kOk);
+    } else {
+      ExpectReadFault(RingFault::kChainTooLong);
+    }
+  }
+}
+
+TEST_F(DeviceQueueTest, RejectsMorePiecesThanItHasRoomFor) {
+  auto* table = memory_.At<Descriptor>(0x8000);
+  for (std::uint32_t i = 0; i < kChainDescriptorsMax; ++i) {
+    table[i] = {kGuest + 0xa000 + 2 * i, 1, kDescriptorNext, static_cast<std::uint16_t>(i + 1)};
+  }
+  table[kChainDescriptorsMax - 1].flags = 0;
+  Describe(0, 0x4000, 16, kDescriptorNext, 1);
+  Describe(1, 0x8000, kChainDescriptorsMax * sizeof(Descriptor), kDescriptorIndirect);
+  ExpectReadFault(RingFault::kChainTooLong);
+}
+
+TEST_F(DeviceQueueTest, ReadsAnIndirectTableAcrossTwoRegions) {
+  FakeMemory second(0x1000);
+  ASSERT_TRUE(space_.memory()
+                  .Add({kGuest + kMemoryBytes, 0x1000, 0x7f1000000000, 0}, second.DupFd())
+                  .has_value());
+  const Descriptor header{kGuest + 0x4000, 16, kDescriptorNext, 1};
+  const Descriptor status{kGuest + 0x5000, 1, kDescriptorWrite, 0};
+  // The first descriptor itself lies across the border.
+  std::memcpy(memory_.base() + kMemoryBytes - 8, &header, 8);
+  std::memcpy(second.base(), reinterpret_cast<const std::byte*>(&header) + 8, 8);
+  std::memcpy(second.base() + 8, &status, sizeof(status));
+  Describe(0, kMemoryBytes - 8, 2 * sizeof(Descriptor), kDescriptorIndirect);
+  ASSERT_EQ(Read(), DeviceQueue::ReadResult::kOk);
+  EXPECT_EQ(chain_.readable_bytes, 16u);
+  EXPECT_EQ(chain_.writable_bytes, 1u);
+}
+
 TEST_F(DeviceQueueTest, RejectsIndirectTableOutsideMemory) {
   Describe(0, kMemoryBytes - 16, 32, kDescriptorIndirect);
   ExpectReadFault(RingFault::kBadAddress);

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "host-bridge/target/address_space.h"
 #include "tests/unit/host-bridge/target/fake_memory.h"
 
@@ -49,6 +51,67 @@ TEST_F(MemoryMapTest, AcceptsTheLastByteAndRefusesTheNext) {
   EXPECT_EQ(Guest(0xffff, 2), TranslateStatus::kBadAddress);
 }
 
+// Every range that begins and ends at a border of a region, or a byte or two off, against a list of
+// the bytes that there are.
+TEST(MemoryMapBorders, TranslatesExactlyTheRangesThatAreThere) {
+  const FakeMemory memory(16 * kPage);
+  constexpr std::uint64_t kTop = UINT64_MAX - kPage;  // ends at the last address that has one
+  const RegionSpec specs[] = {{0x10000, 2 * kPage, 0x500000, kPage},
+                              {0x12000, kPage + 1, 0x502000, 4 * kPage},  // an odd size
+                              {0x13001, kPage - 1, 0x600000, 8 * kPage + 1},
+                              {0x20000, kPage, 0x700000, 0},
+                              {kTop, kPage, kTop, 12 * kPage}};
+  MemoryMap map;
+  std::vector<std::uint64_t> borders = {0, UINT64_MAX - 2};
+  for (const RegionSpec& spec : specs) {
+    ASSERT_TRUE(map.Add(spec, memory.DupFd()).has_value());
+    borders.push_back(spec.guest_address);
+    borders.push_back(spec.guest_address + spec.size_bytes);
+  }
+  // The offset in the file of a guest address, or -1.
+  const auto find = [&](std::uint64_t address) -> std::int64_t {
+    for (const RegionSpec& spec : specs) {
+      if (address >= spec.guest_address && address - spec.guest_address < spec.size_bytes) {
+        return static_cast<std::int64_t>(spec.mmap_offset + (address - spec.guest_address));
+      }
+    }
+    return -1;
+  };
+  const auto is_there = [&](std::uint64_t begin, std::uint64_t length) {
+    for (std::uint64_t i = 0; i < length; ++i) {
+      if (i > 0x6000 || begin + i < begin || find(begin + i) < 0) return false;
+    }
+    return length > 0;
+  };
+  for (std::size_t i = 0; i < memory.bytes(); i += 8) *memory.At<std::uint64_t>(i) = i;
+  int good = 0;
+  for (const std::uint64_t from : borders) {
+    for (const std::uint64_t to : borders) {
+      for (int off = -2; off <= 2; ++off) {
+        for (int length_off = -2; length_off <= 2; ++length_off) {
+          const std::uint64_t begin = from + static_cast<std::uint64_t>(off);
+          const std::uint64_t length = to - from + static_cast<std::uint64_t>(length_off);
+          SegmentList list;
+          const bool is_ok = map.TranslateGuest(begin, length, list) == TranslateStatus::kOk;
+          ASSERT_EQ(is_ok, is_there(begin, length)) << std::hex << begin << " " << length;
+          if (!is_ok) continue;
+          ++good;
+          std::uint64_t at = begin;
+          for (std::uint32_t piece = 0; piece < list.count; ++piece) {
+            const auto* bytes = static_cast<const std::byte*>(list.segments[piece].iov_base);
+            const std::size_t last = list.segments[piece].iov_len - 1;
+            ASSERT_EQ(bytes[0], memory.base()[find(at)]);
+            ASSERT_EQ(bytes[last], memory.base()[find(at + last)]);
+            at += last + 1;
+          }
+          ASSERT_EQ(at, begin + length);
+        }
+      }
+    }
+  }
+  EXPECT_GT(good, 100);
+}
+
 TEST_F(MemoryMapTest, RefusesEmptyAndWrappingRanges) {
   EXPECT_EQ(Guest(0x10000, 0), TranslateStatus::kBadAddress);
   EXPECT_EQ(Guest(0x10000, UINT64_MAX), TranslateStatus::kBadAddress);
@@ -69,6 +132,19 @@ TEST_F(MemoryMapTest, RefusesARegionBeyondItsFile) {
   EXPECT_EQ(added.assume_error(), Errc::kBadAddress);
   EXPECT_FALSE(map_.Add({0x90000, UINT64_MAX - 1, 0xa00000, 1}, other.DupFd()).has_value());
   EXPECT_FALSE(map_.Add({0x90000, 0, 0xa00000, 0}, other.DupFd()).has_value());
+}
+
+TEST(MemoryMapBorders, LeavesAddressesForOthers) {
+  const UniqueFd sparse(::memfd_create("sparse", MFD_CLOEXEC));
+  ASSERT_EQ(::ftruncate(sparse.get(), static_cast<off_t>(2 * kMemoryBytesMax)), 0);
+  const auto file = [&] { return UniqueFd(::dup(sparse.get())); };
+  MemoryMap map;
+  EXPECT_FALSE(map.Add({0, kMemoryBytesMax + 1, 0, 0}, file()).has_value());
+  ASSERT_TRUE(map.Add({0, kMemoryBytesMax - kPage, 0, 0}, file()).has_value());
+  const auto added = map.Add({1ULL << 45, kPage + 1, 1ULL << 45, 0}, file());
+  ASSERT_FALSE(added.has_value());
+  EXPECT_EQ(added.assume_error(), Errc::kTooBig);
+  EXPECT_TRUE(map.Add({1ULL << 45, kPage, 1ULL << 45, 0}, file()).has_value());
 }
 
 TEST_F(MemoryMapTest, RefusesWhatIsNoMemoryFile) {
