@@ -4,14 +4,17 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <cstdio>
 #include <set>
 
 #include "base/json_rpc.h"
 #include "base/log.h"
 #include "host-bridge/backend/backend.h"
+#include "host-bridge/daemon/confine.h"
 #include "host-bridge/daemon/options.h"
 #include "host-bridge/daemon/status.h"
 #include "host-bridge/target/limits.h"
@@ -36,9 +39,14 @@ Result<std::unique_ptr<Backend>> OpenBackend(const VolumeSpec& spec) {
   return backend;
 }
 
-Result<std::unique_ptr<Poller>> StartPoller(const DaemonOptions& options) {
+// Volumes and sockets are open then; nobody is served yet.
+Result<std::unique_ptr<Poller>> CreatePoller(const DaemonOptions& options) {
   std::vector<std::unique_ptr<Volume>> volumes;
   std::set<std::string> names, sockets;
+  if (options.volumes.size() > kVolumeCountMax) {
+    return Error(Errc::kUsage, fmt::format("{} volumes; one bridge serves {} at most",
+                                           options.volumes.size(), kVolumeCountMax));
+  }
   for (const VolumeSpec& spec : options.volumes) {
     if (!names.insert(spec.name).second || !sockets.insert(spec.socket).second) {
       return Error(Errc::kUsage,
@@ -48,17 +56,17 @@ Result<std::unique_ptr<Poller>> StartPoller(const DaemonOptions& options) {
     const VolumeOptions volume{spec.name, spec.socket, options.queue_count};
     volumes.push_back(FILER_TRY(Volume::Create(volume, std::move(backend))));
   }
-  auto poller = FILER_TRY(Poller::Create({options.cpu}, std::move(volumes)));
-  FILER_TRY(poller->Start());
-  return poller;
+  return Poller::Create({options.cpu}, std::move(volumes));
 }
 
 // Serves until a signal. The signals are blocked in every thread; this one takes them.
 Result<void> Serve(const DaemonOptions& options, const sigset_t& signals) {
-  auto poller = FILER_TRY(StartPoller(options));
+  auto poller = FILER_TRY(CreatePoller(options));
   const pthread_t main_thread = ::pthread_self();
+  std::atomic<bool> is_serving = false;
   RpcMethods methods;
   methods["status"] = [&](const Json&) -> Result<Json> {
+    if (!is_serving.load(std::memory_order_acquire)) return Error(Errc::kBusy, "starting");
     return StatusJson(*poller, options.volumes);
   };
   methods["shutdown"] = [&](const Json&) -> Result<Json> {
@@ -66,8 +74,11 @@ Result<void> Serve(const DaemonOptions& options, const sigset_t& signals) {
     return Json::object();
   };
   auto server = FILER_TRY(RpcServer::Listen(options.control_socket, std::move(methods)));
-  FILER_LOG_INFO("serving {} volumes, control socket {}", options.volumes.size(),
-                 options.control_socket);
+  if (options.confine == "on") FILER_TRY(Confine());
+  FILER_TRY(poller->Start());
+  is_serving.store(true, std::memory_order_release);  // pairs with `status`
+  FILER_LOG_INFO("serving {} volumes as user {}, control socket {}", options.volumes.size(),
+                 ::geteuid(), options.control_socket);
   int number = 0;
   ::sigwait(&signals, &number);
   FILER_LOG_INFO("stopping");
@@ -101,6 +112,8 @@ int Main(int argc, char** argv) {
   app.add_option("--queues", options.queue_count, "Queues offered per volume")
       ->check(CLI::Range(1U, kQueueCountMax));
   app.add_option("--cpu", options.cpu, "Core of the poller")->check(CLI::Range(0, 1023));
+  app.add_option("--confine", options.confine, "Give up privileges and system calls: on or off")
+      ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--log-level", options.log_level, "debug, info, warn or error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   try {
@@ -117,6 +130,10 @@ int Main(int argc, char** argv) {
   }
   InitLog("host-bridge", options.log_level);
   RaiseFileLimit();
+  if (options.confine == "on") {
+    const auto begun = BeginConfinement();
+    if (!begun.has_value()) return Fail(begun.assume_error());
+  }
 
   sigset_t signals;
   ::sigemptyset(&signals);

@@ -51,7 +51,6 @@ Result<std::unique_ptr<Poller>> Poller::Create(const PollerOptions& options,
 
 Result<void> Poller::Start() {
   thread_ = std::thread([this] { Run(); });
-  ::pthread_setname_np(thread_.native_handle(), "poller");
   if (options_.cpu < 0) return Ok();
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
@@ -75,6 +74,7 @@ void Poller::Stop() {
 // Spin, relax, sleep. A core that others need is yielded in between; one of its own (`cpu`) is not:
 // a yield there gives it away for milliseconds to whoever strays in.
 void Poller::Run() {
+  ::pthread_setname_np(::pthread_self(), "poller");  // from outside it would go through /proc
   const bool has_own_core = options_.cpu >= 0;
   std::uint32_t empty_rounds = 0;
   std::uint32_t rounds = 0;

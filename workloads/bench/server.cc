@@ -40,9 +40,10 @@ constexpr auto kStopPatience = std::chrono::seconds(5);
   ::_exit(127);
 }
 
-bool IsListening(const std::string& path) {
-  // A socket that is bound is listed with its path; connecting would count as a client.
-  const auto sockets = ReadWholeFile("/proc/net/unix", 64 << 20);
+bool IsListening(pid_t pid, const std::string& path) {
+  // A socket that is bound is listed with its path, in the network namespace of its process;
+  // connecting would count as a client.
+  const auto sockets = ReadWholeFile(fmt::format("/proc/{}/net/unix", pid), 64 << 20);
   return sockets.has_value() && sockets.assume_value().find(path + "\n") != std::string::npos;
 }
 
@@ -88,7 +89,7 @@ Result<Server> Server::Start(const ServerSpec& spec) {
   if (pid == 0) Become(words.data(), log.get(), spec.core, parent);
   Server server(pid, spec.log_path);
   const auto begin = std::chrono::steady_clock::now();
-  while (!IsListening(spec.socket_path)) {
+  while (!IsListening(pid, spec.socket_path)) {
     int status = 0;
     if (::waitpid(pid, &status, WNOHANG) == pid) {
       server.pid_ = 0;
