@@ -363,6 +363,8 @@ std::size_t DriverQueue::Poll(std::span<DiskCompletion> completions) {
         completions[count++] = Finish(head);
       }
       if (static_cast<std::uint16_t>(last_used_ - quieted_at_) >= kEventRefresh) QuietInterrupts();
+    } else if (last_used_ != published_) {
+      PrefetchStatus(1);  // so that it comes together with the index
     }
   }
   if (finished_.empty()) [[likely]]

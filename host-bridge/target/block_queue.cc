@@ -83,9 +83,13 @@ bool BlockQueue::TakeRequests() {
       head = resubmit_.back();
     } else {
       const auto popped = ring_.Pop(head, fault_);
-      if (popped != DeviceQueue::PopResult::kHead) break;
+      if (popped != DeviceQueue::PopResult::kHead) {
+        ring_.PrefetchNext(space_);
+        break;
+      }
       ++in_flight_;
-      virtio::PrefetchForWrite(slots_[head].status_byte);  // most likely where it was last time
+      // Most likely where it was last time. A lone request's front end waits for that line itself.
+      if (ring_.Pending() > 0) virtio::PrefetchForWrite(slots_[head].status_byte);
       if (taken % DeviceQueue::kPrefetchCount == 0) ring_.PrefetchFollowing(space_);
     }
     if (taken == 0) round_requests = RoundRequests();

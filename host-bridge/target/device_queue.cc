@@ -105,15 +105,20 @@ DeviceQueue::PopResult DeviceQueue::Pop(std::uint16_t& head, RingFault& fault) {
   return PopResult::kHead;
 }
 
-void DeviceQueue::PrefetchFollowing(const AddressSpace& space) const {
-  const auto pending = static_cast<std::uint16_t>(known_avail_ - next_avail_);
+void DeviceQueue::PrefetchChainAt(std::uint32_t place, const AddressSpace& space) const {
   const std::uint32_t mask = layout_.size - 1;
-  for (std::uint32_t i = 0; i < std::min<std::uint32_t>(pending, kPrefetchCount - 1); ++i) {
-    const std::uint16_t head = LoadOnce(layout_.avail->ring[(next_avail_ + i) & mask]);
-    const Descriptor& descriptor = layout_.descriptors[head & mask];
-    const std::byte* host = space.Peek(LoadOnce(descriptor.address), 1);
-    if (host != nullptr) __builtin_prefetch(host);
-  }
+  const std::uint16_t head = LoadOnce(layout_.avail->ring[place & mask]);
+  const std::byte* host = space.Peek(LoadOnce(layout_.descriptors[head & mask].address), 1);
+  if (host != nullptr) __builtin_prefetch(host);
+}
+
+void DeviceQueue::PrefetchFollowing(const AddressSpace& space) const {
+  const std::uint32_t count = std::min(Pending(), kPrefetchCount - 1);
+  for (std::uint32_t i = 0; i < count; ++i) PrefetchChainAt(next_avail_ + i, space);
+}
+
+void DeviceQueue::PrefetchNext(const AddressSpace& space) const {
+  PrefetchChainAt(next_avail_, space);
 }
 
 void DeviceQueue::Unpop(std::uint16_t head) {

@@ -75,6 +75,10 @@ class DeviceQueue {
   void PrefetchFollowing(const AddressSpace& space) const;
   // Heads that are known to be published and not popped.
   std::uint32_t Pending() const { return static_cast<std::uint16_t>(known_avail_ - next_avail_); }
+  // While nothing is published: fetches what the next head pointed to when its place in the ring
+  // was last used. A driver that hands out heads in turn writes that line just before it publishes,
+  // and then both lines come at once.
+  void PrefetchNext(const AddressSpace& space) const;
   // Gives the last popped head back to the avail ring: to be popped again.
   void Unpop(std::uint16_t head);
   // Marks a head of the inflight table busy. False: out of range or twice.
@@ -114,6 +118,7 @@ class DeviceQueue {
   std::uint32_t size() const { return layout_.size; }
 
  private:
+  void PrefetchChainAt(std::uint32_t place, const AddressSpace& space) const;
   struct Walk;
   ReadResult ReadIndirect(const virtio::Descriptor& table, Walk& walk);
   ReadResult Take(const virtio::Descriptor& descriptor, Walk& walk);
