@@ -113,6 +113,10 @@ Json SummaryJson(const Results& results) {
 Json ReportJson(const Results& results) {
   Json runs = Json::array({PingPongJson(results)});
   for (const Run& run : results.runs) runs.push_back(RunJson(run));
+  Json volumes = Json::object();
+  for (const auto& [backend, bytes] : results.volume_bytes) {
+    volumes[std::string(BackendName(backend))] = bytes;
+  }
   Json skipped = Json::array();
   for (const Skipped& one : results.skipped) {
     skipped.push_back({{"subject", one.subject}, {"backend", one.backend}, {"reason", one.reason}});
@@ -122,6 +126,7 @@ Json ReportJson(const Results& results) {
           {"quick", results.is_quick},
           {"cores", {{"load", results.cores.load}, {"server", results.cores.server}}},
           {"seconds_per_run", results.seconds_per_run},
+          {"volume_bytes", volumes},
           {"runs", runs},
           {"skipped", skipped},
           {"summary", SummaryJson(results)}};

@@ -54,6 +54,7 @@ struct Results {
   int repetitions = 0;
   double seconds_per_run = 0;
   bool is_quick = false;
+  std::map<BackendKind, std::uint64_t> volume_bytes;  // offsets are spread over all of it
   std::vector<Run> runs;
   std::vector<Skipped> skipped;
   std::vector<double> ping_pong_ns;  // one per repetition of a cell

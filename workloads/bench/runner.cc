@@ -88,6 +88,9 @@ class Bench {
     results_.repetitions = options.repetitions;
     results_.seconds_per_run = options.seconds;
     results_.is_quick = options.is_quick;
+    for (const BackendKind backend : options.backends) {
+      results_.volume_bytes[backend] = SizeOf(backend);
+    }
   }
 
   Result<Results> Run() {

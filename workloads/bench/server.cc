@@ -44,7 +44,14 @@ bool IsListening(pid_t pid, const std::string& path) {
   // A socket that is bound is listed with its path, in the network namespace of its process;
   // connecting would count as a client.
   const auto sockets = ReadWholeFile(fmt::format("/proc/{}/net/unix", pid), 64 << 20);
-  return sockets.has_value() && sockets.assume_value().find(path + "\n") != std::string::npos;
+  if (!sockets.has_value()) return false;
+  const std::string& text = sockets.assume_value();
+  const auto at = text.find(" " + path + "\n");
+  if (at == std::string::npos) return false;
+  // A line is: address, references, protocol, flags, type, state, inode, path. A socket is bound
+  // before it listens: the flag __SO_ACCEPTCON tells.
+  const auto begin = text.rfind('\n', at) + 1;
+  return text.substr(begin, at - begin).find(" 00010000 ") != std::string::npos;
 }
 
 bool WaitForEnd(pid_t pid, std::chrono::steady_clock::duration patience) {

@@ -55,11 +55,17 @@ std::vector<Cell> CellsOf(const Results& results, BackendKind backend) {
   return cells;
 }
 
+std::string VolumeName(const Results& results, BackendKind backend) {
+  const auto found = results.volume_bytes.find(backend);
+  const std::uint64_t bytes = found == results.volume_bytes.end() ? 0 : found->second;
+  return fmt::format("{}, {} MiB", BackendName(backend), bytes >> 20);
+}
+
 std::string BackendTable(const Results& results, BackendKind backend) {
   const std::vector<Cell> cells = CellsOf(results, backend);
   if (cells.empty()) return "";
   const std::vector<std::string> subjects = SubjectsOf(results);
-  Rows rows = {{fmt::format("backend {}", BackendName(backend))}};
+  Rows rows = {{VolumeName(results, backend)}};
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     rows[0].insert(rows[0].end(), {"IOPS", "p50", "p99", "cpu"});
   }
