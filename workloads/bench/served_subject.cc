@@ -1,7 +1,9 @@
 // served_subject.cc: targets in processes of their own, all driven by our initiator.
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 #include "base/json_rpc.h"
@@ -197,14 +199,25 @@ class ServedSubject final : public Subject {
     return Ok();
   }
 
-  // Zeroes for a server without a control socket.
+  // Zeroes for a server without a control socket. A server that is still starting refuses: it is
+  // asked again, ten seconds long.
   Result<ServerCounters> ReadCounters() const {
     if (control_.empty()) return ServerCounters{};
     auto client = FILER_TRY(RpcClient::Connect(control_));
-    const Json status = FILER_TRY(client.Call("status", Json::object(), std::chrono::seconds(5)));
+    for (int attempt = 0;; ++attempt) {
+      const auto status = client.Call("status", Json::object(), std::chrono::seconds(5));
+      if (status.has_value()) return CountersIn(status.assume_value());
+      if (!(status.assume_error() == Errc::kRefused) || attempt == 1000) {
+        return Explain(status.assume_error());
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+  }
+
+  static ServerCounters CountersIn(const Json& status) {
     const Json& counters = status.at("volumes").at(0).at("counters");
-    return ServerCounters{counters.at("requests").get<std::uint64_t>(),
-                          counters.at("copied_bytes").get<std::uint64_t>()};
+    return {counters.at("requests").get<std::uint64_t>(),
+            counters.at("copied_bytes").get<std::uint64_t>()};
   }
 
   std::string_view name_;
