@@ -64,6 +64,16 @@ Result<StatFields> ReadStat(pid_t pid) {
   ::_exit(127);
 }
 
+// In the child: until its starter knows it, or is gone.
+void WaitForGo(int go) {
+  char word = 0;
+  ssize_t count = 0;
+  do {
+    count = ::read(go, &word, sizeof(word));
+  } while (count < 0 && errno == EINTR);
+  if (count != sizeof(word)) ::_exit(127);
+}
+
 // Also one that is on its way out, and may hold files, memory and ports until it is gone.
 bool IsThere(const ProcessId& process) {
   if (process.pid <= 0) return false;
@@ -121,6 +131,10 @@ Result<ProcessId> SpawnDetached(const SpawnOptions& options) {
   if (::pipe2(failure_fds, O_CLOEXEC) != 0) return Error::System(errno, "pipe");
   UniqueFd failure_read(failure_fds[0]);
   UniqueFd failure_write(failure_fds[1]);
+  int go_fds[2];
+  if (::pipe2(go_fds, O_CLOEXEC) != 0) return Error::System(errno, "pipe");
+  UniqueFd go_read(go_fds[0]);
+  UniqueFd go_write(go_fds[1]);
 
   std::vector<std::string> arguments = options.arguments;
   std::vector<std::string> environment = MergedEnvironment(options.environment);
@@ -132,6 +146,8 @@ Result<ProcessId> SpawnDetached(const SpawnOptions& options) {
   if (middle == 0) {
     const pid_t program = ::fork();
     if (program == 0) {
+      go_write.Reset();
+      WaitForGo(go_read.get());
       BecomeProgram(argument_pointers.data(), environment_pointers.data(), log.get(),
                     failure_write.get());
     }
@@ -147,15 +163,15 @@ Result<ProcessId> SpawnDetached(const SpawnOptions& options) {
   if (::read(pid_read.get(), &program, sizeof(program)) != sizeof(program) || program <= 0) {
     return Error(Errc::kSystem, "cannot start " + arguments[0] + ": no more processes");
   }
+  // While it waits: a program that ends at once would leave nothing to identify.
+  const auto identity = IdentifyProcess(program);
+  if (!identity) return Error(Errc::kSystem, arguments[0] + " was killed before it started");
+  const char go = 1;
+  if (::write(go_write.get(), &go, sizeof(go)) != sizeof(go)) return Error::System(errno, "pipe");
   int failure = 0;
   if (::read(failure_read.get(), &failure, sizeof(failure)) == sizeof(failure)) {
     if (failure == ENOENT) return Error(Errc::kNotFound, arguments[0] + ": no such program");
     return Error::System(failure, "start " + arguments[0]);
-  }
-  const auto identity = IdentifyProcess(program);
-  if (!identity) {
-    return Error(Errc::kSystem, arguments[0] + " ended at once" +
-                                    (options.log_path.empty() ? "" : "; see " + options.log_path));
   }
   return identity.value();
 }

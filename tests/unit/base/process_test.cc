@@ -38,6 +38,14 @@ TEST(Process, SaysThatAProgramDoesNotExist) {
   EXPECT_EQ(process.error(), Errc::kNotFound);
 }
 
+TEST(Process, KnowsAProgramThatEndsAtOnce) {
+  for (int i = 0; i < 100; ++i) {
+    const auto process = SpawnDetached({.arguments = {"true"}});
+    ASSERT_TRUE(process.has_value()) << process.error().message();
+    EXPECT_GT(process.value().start_ticks, 0u);
+  }
+}
+
 TEST(Process, RunsAProgramToItsEnd) {
   const auto output = RunProgram({"sh", "-c", "echo a; echo b; exit 3"}, "");
   ASSERT_TRUE(output.has_value());
