@@ -109,8 +109,8 @@ int Run(int count, char** words) {
   AddVolume(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
   test->add_option("WHAT", arguments.test_what,
-                   "unit, integration, tidy, sanitize, long (soaks, hours), or all (but long)")
-      ->check(CLI::IsMember({"unit", "integration", "tidy", "sanitize", "long", "all"}));
+                   "unit, integration, tidy, sanitize, fuzz, long (soaks, hours), or all (but long)")
+      ->check(CLI::IsMember({"unit", "integration", "tidy", "sanitize", "fuzz", "long", "all"}));
   test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });
   // All behind the word is for the program that knows it, --help and --home too.
   auto* bench = app.add_subcommand("bench", "measure: bench bridge [--quick] [--json FILE]");

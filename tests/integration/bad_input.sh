@@ -131,7 +131,7 @@ main() {
   note "usage"
   expect 2 'frobnicate: no such command' filer frobnicate
   expect 2 'mode' filer up --mode sideways
-  expect 2 'fuzz' filer test fuzz
+  expect 2 'sim' filer test sim
   expect 6 'not running' filer status
 
   note "no space on the host's disk"
