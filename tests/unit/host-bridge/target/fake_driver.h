@@ -132,6 +132,9 @@ class FakeDriver {
   void Publish(std::uint16_t head) {
     avail()->ring[avail()->index % kSize] = head;
     virtio::StoreRelease(avail()->index, static_cast<std::uint16_t>(avail()->index + 1));
+    Kick();
+  }
+  void Kick() {
     const std::uint64_t one = 1;
     (void)!::write(kick_.get(), &one, sizeof(one));
   }
