@@ -33,6 +33,9 @@ int Test(const std::string& what) {
   }
   std::vector<std::string> words = {"ctest", "--test-dir", folder, "--output-on-failure",
                                     "--no-tests=error"};
+  // Many tests wait more than they work; those that need the machine for themselves say so
+  // (RUN_SERIAL).
+  if (what != "long") words.insert(words.end(), {"--parallel", "2"});
   if (what == "all") {
     words.insert(words.end(), {"-LE", "^long$"});
   } else {

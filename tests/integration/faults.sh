@@ -13,13 +13,13 @@ strike() {
 }
 
 main() {
-  local mode=guest pid
-  [[ $victim == host ]] && mode=host
+  local mode=guest files=1000 pid
+  [[ $victim == host ]] && mode=host files=3000
   new_filer </dev/null
   filer volume create main
   filer up --mode $mode
-  real_input 1500 30000000
-  copy_until 500
+  real_input $files 20000000
+  copy_until $((files * 2 / 5))
   case $victim in
     host)
       # The file server itself; its agent too, or it would report the end and clean up.

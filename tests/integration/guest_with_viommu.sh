@@ -9,7 +9,7 @@ main() {
   filer volume create main
   filer up --viommu
   [[ $(status_of .engine.transport) == pci/vfio ]] || fail "the driver uses $(status_of .engine.transport)"
-  real_input 300 30000000
+  real_input 300 15000000
   each_tree copy 3
   each_tree compare 4
   filer status

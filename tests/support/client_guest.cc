@@ -54,7 +54,8 @@ Result<int> Run(Options& options) {
     options.machine.disks.push_back({.socket_path = options.disk_socket});
   options.machine.cache_dir = options.machine.run_dir;
   options.machine.memory_mb = 1024;
-  options.machine.cpus = 2;
+  // A client beside a filer's guest shares two processors with it. With a disk it has a queue for each.
+  options.machine.cpus = options.disk_socket.empty() ? 1 : 2;
   options.machine.accelerator = guest::Accelerator::kTcg;
   options.machine.boot_deadline = kBoot;
   const auto machine = FILER_TRY(guest::StartGuest(options.machine));
