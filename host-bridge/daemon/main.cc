@@ -103,6 +103,7 @@ int Main(int argc, char** argv) {
   DaemonOptions options;
   std::vector<std::string> volume_texts;
   CLI::App app("Serves volumes to guests over vhost-user-blk");
+  app.set_version_flag("--version", FILER_VERSION);
   app.add_option("--control", options.control_socket, "Socket of the control channel")->required();
   app.add_option("--volume", volume_texts,
                  "name=N,backend=file|memory|null,path=FILE,size=BYTES,socket=PATH,readonly=on|off")
@@ -119,7 +120,7 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) return app.exit(error);  // --help
+    if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
     fmt::print(stderr, "host-bridge: {}\n", error.what());
     return kExitUsage;
   }
