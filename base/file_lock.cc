@@ -17,7 +17,10 @@
 namespace filer {
 namespace {
 
+// At first often: whoever starts again waits here, and a client waits for him.
+constexpr int kFirstWaitStepMs = 1;
 constexpr int kWaitStepMs = 20;
+constexpr int kFirstWaitMs = 200;
 constexpr int kWaitMs =
     20'000;  // the kernel closes the files of an io_uring some time after its process ended
 
@@ -43,7 +46,7 @@ pid_t FindHolder(const struct stat& status) {
 
 Result<void> LockVolumeFile(int fd, const std::string& path, bool is_exclusive) {
   const int kind = (is_exclusive ? LOCK_EX : LOCK_SH) | LOCK_NB;
-  for (int waited_ms = 0;; waited_ms += kWaitStepMs) {
+  for (int waited_ms = 0;;) {
     if (::flock(fd, kind) == 0) return Ok();
     if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) return Error::System(errno, "flock on " + path);
@@ -57,7 +60,9 @@ Result<void> LockVolumeFile(int fd, const std::string& path, bool is_exclusive) 
       return Error(Errc::kBusy,
                    fmt::format("{}: in use by {}; stop it, or use another volume", path, by));
     }
-    std::this_thread::sleep_for(std::chrono::milliseconds(kWaitStepMs));
+    const int step_ms = waited_ms < kFirstWaitMs ? kFirstWaitStepMs : kWaitStepMs;
+    std::this_thread::sleep_for(std::chrono::milliseconds(step_ms));
+    waited_ms += step_ms;
   }
 }
 

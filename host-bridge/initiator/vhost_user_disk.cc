@@ -19,7 +19,10 @@
 namespace filer::bridge {
 namespace {
 
-constexpr int kReconnectPauseMs = 10;
+// A bridge that was killed is back within some ten milliseconds; later, nobody is in a hurry.
+constexpr int kReconnectPauseMs = 1;
+constexpr int kLateReconnectPauseMs = 20;
+constexpr std::int64_t kLateNs = 1'000'000'000;
 
 Result<UniqueFd> MakeEvent() {
   UniqueFd fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -169,14 +172,14 @@ class VhostUserDisk final : public VirtioDisk {
         last_message = done.error().message();
         FILER_LOG_DEBUG("{}: {}", socket_path_, last_message);
       }
-      if (SystemClock().MonotonicNs() - begin_ns >
-          std::int64_t{options_.reconnect_timeout_ms} * 1'000'000) {
+      const std::int64_t waited_ns = SystemClock().MonotonicNs() - begin_ns;
+      if (waited_ns > std::int64_t{options_.reconnect_timeout_ms} * 1'000'000) {
         FILER_LOG_ERROR("{}: the bridge did not come back within {} ms: {}", socket_path_,
                         options_.reconnect_timeout_ms, last_message);
         return false;
       }
       pollfd wait = {.fd = wake_.get(), .events = POLLIN, .revents = 0};
-      ::poll(&wait, 1, kReconnectPauseMs);
+      ::poll(&wait, 1, waited_ns < kLateNs ? kReconnectPauseMs : kLateReconnectPauseMs);
     }
     return false;
   }
