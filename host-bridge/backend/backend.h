@@ -70,7 +70,14 @@ class BackendQueue {
 class Backend {
  public:
   virtual ~Backend() = default;
+  // Any thread.
   virtual BackendInfo Info() const = 0;
+  // Finds the size again, after somebody made the file larger. Any thread, also while requests are
+  // in flight. Errors: kNotSupported (no file), kTooSmall (it became smaller: nothing changes),
+  // kSystem.
+  virtual Result<void> Remeasure() {
+    return Error(Errc::kNotSupported, "only a volume in a file can grow");
+  }
   // `depth_max`: requests in flight at most.
   virtual Result<std::unique_ptr<BackendQueue>> OpenQueue(std::uint32_t depth_max) = 0;
 };

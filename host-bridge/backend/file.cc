@@ -55,15 +55,32 @@ class FileBackend final : public Backend {
     file_.is_read_only = options.is_read_only;
   }
 
-  Result<void> Measure() {
+  Result<std::uint64_t> FindSize() const {
     const off_t end = ::lseek(fd_.get(), 0, SEEK_END);
     if (end < 0) return Error::System(errno, "lseek on " + file_.path);
-    file_.size_bytes = RoundDown(static_cast<std::uint64_t>(end), kSectorBytes);
-    if (file_.size_bytes < kVolumeBytesMin) {
+    return RoundDown(static_cast<std::uint64_t>(end), kSectorBytes);
+  }
+
+  Result<void> Measure() {
+    const std::uint64_t end = FILER_TRY(FindSize());
+    file_.size_bytes.store(end, std::memory_order_relaxed);
+    if (end < kVolumeBytesMin) {
       return Error(Errc::kTooSmall, fmt::format("{}: {} bytes is too small for a volume; create "
                                                 "it with at least {} bytes",
                                                 file_.path, end, kVolumeBytesMin));
     }
+    return Ok();
+  }
+
+  Result<void> Remeasure() override {
+    const std::uint64_t end = FILER_TRY(FindSize());
+    const std::uint64_t before = file_.size_bytes.load(std::memory_order_relaxed);
+    if (end < before) {
+      return Error(Errc::kTooSmall, fmt::format("{}: has {} bytes now, and had {}; a volume in use "
+                                                "cannot shrink",
+                                                file_.path, end, before));
+    }
+    file_.size_bytes.store(end, std::memory_order_relaxed);
     return Ok();
   }
 
@@ -80,7 +97,7 @@ class FileBackend final : public Backend {
 
   BackendInfo Info() const override {
     BackendInfo info;
-    info.size_bytes = file_.size_bytes;
+    info.size_bytes = file_.size_bytes.load(std::memory_order_relaxed);
     info.is_read_only = file_.is_read_only;
     info.can_discard = !file_.is_read_only;
     info.can_write_zeroes = !file_.is_read_only;

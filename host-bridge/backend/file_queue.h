@@ -20,7 +20,7 @@ namespace filer::bridge {
 struct VolumeFile {
   int fd = -1;
   std::string path;
-  std::uint64_t size_bytes = 0;
+  std::atomic<std::uint64_t> size_bytes = 0;  // only grows
   bool is_read_only = false;
   std::uint32_t memory_align = 1;  // of each segment's address; 1 without direct I/O
   std::uint32_t length_align = 1;  // of each segment's length

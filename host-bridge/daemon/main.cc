@@ -17,6 +17,7 @@
 #include "host-bridge/daemon/confine.h"
 #include "host-bridge/daemon/options.h"
 #include "host-bridge/daemon/status.h"
+#include "host-bridge/daemon/volume_methods.h"
 #include "host-bridge/target/limits.h"
 #include "host-bridge/target/poller.h"
 
@@ -53,7 +54,7 @@ Result<std::unique_ptr<Poller>> CreatePoller(const DaemonOptions& options) {
                    fmt::format("volume {}: its name or socket is used twice", spec.name));
     }
     auto backend = FILER_TRY(OpenBackend(spec));
-    const VolumeOptions volume{spec.name, spec.socket, options.queue_count};
+    const VolumeOptions volume{spec.name, spec.socket, options.queue_count, spec.limits};
     volumes.push_back(FILER_TRY(Volume::Create(volume, std::move(backend))));
   }
   return Poller::Create({options.cpu}, std::move(volumes));
@@ -69,6 +70,7 @@ Result<void> Serve(const DaemonOptions& options, const sigset_t& signals) {
     if (!is_serving.load(std::memory_order_acquire)) return Error(Errc::kBusy, "starting");
     return StatusJson(*poller, options.volumes);
   };
+  AddVolumeMethods(*poller, methods);
   methods["shutdown"] = [&](const Json&) -> Result<Json> {
     ::pthread_kill(main_thread, SIGTERM);
     return Json::object();
@@ -106,7 +108,8 @@ int Main(int argc, char** argv) {
   app.set_version_flag("--version", FILER_VERSION);
   app.add_option("--control", options.control_socket, "Socket of the control channel")->required();
   app.add_option("--volume", volume_texts,
-                 "name=N,backend=file|memory|null,path=FILE,size=BYTES,socket=PATH,readonly=on|off")
+                 "name=N,backend=file|memory|null,path=FILE,size=BYTES,socket=PATH,readonly=on|off,"
+                 "iops=N,bps=BYTES")
       ->required()
       ->take_all()
       ->expected(1);

@@ -43,6 +43,11 @@ Result<void> Apply(std::string_view text, std::string_view key, std::string_view
     if (!ParseSize(value, spec.size_bytes)) {
       return Usage(text, fmt::format("size \"{}\" is no number of bytes", value));
     }
+  } else if (key == "iops" || key == "bps") {
+    std::uint64_t& limit = key == "iops" ? spec.limits.requests_per_s : spec.limits.bytes_per_s;
+    if (!ParseSize(value, limit)) {
+      return Usage(text, fmt::format("{} \"{}\" is no number", key, value));
+    }
   } else if (key == "readonly") {
     if (value != "on" && value != "off") return Usage(text, "readonly is on or off");
     spec.is_read_only = value == "on";

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "host-bridge/target/rate_limit.h"
 
 namespace filer::bridge {
 
@@ -17,6 +18,7 @@ struct VolumeSpec {
   std::string socket;
   std::uint64_t size_bytes = 0;
   bool is_read_only = false;
+  VolumeLimits limits;
 };
 
 struct DaemonOptions {
@@ -28,8 +30,9 @@ struct DaemonOptions {
   std::string log_level = "info";
 };
 
-// "name=N,backend=file,path=FILE,size=BYTES,socket=PATH,readonly=on". A size may end in K, M, G or
-// T. Errors: kUsage, the message naming the word that is wrong.
+// "name=N,backend=file,path=FILE,size=BYTES,socket=PATH,readonly=on,iops=N,bps=BYTES". Numbers may
+// end in K, M, G or T. iops and bps: per second; 0, the default: no limit. Errors: kUsage, the
+// message naming the word that is wrong.
 Result<VolumeSpec> ParseVolumeSpec(std::string_view text);
 
 }  // namespace filer::bridge

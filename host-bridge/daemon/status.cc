@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <cmath>
+#include <string_view>
+
 namespace filer::bridge {
 namespace {
 
@@ -11,6 +14,8 @@ Json CountersJson(const VolumeCounters& counters) {
       {"reads", counters.reads.Get()},
       {"writes", counters.writes.Get()},
       {"flushes", counters.flushes.Get()},
+      {"discards", counters.discards.Get()},
+      {"holds", counters.holds.Get()},
       {"errors", counters.errors.Get()},
       {"read_bytes", counters.read_bytes.Get()},
       {"write_bytes", counters.write_bytes.Get()},
@@ -23,6 +28,42 @@ Json CountersJson(const VolumeCounters& counters) {
   };
 }
 
+// Nanoseconds below which so many of all were.
+std::uint64_t Percentile(const std::vector<LatencyHistogram::Bucket>& buckets, std::uint64_t count,
+                         double fraction) {
+  const auto rank = static_cast<std::uint64_t>(std::ceil(static_cast<double>(count) * fraction));
+  std::uint64_t seen = 0;
+  for (const auto& bucket : buckets) {
+    seen += bucket.count;
+    if (seen >= rank) return bucket.upper_ns;
+  }
+  return 0;
+}
+
+// Operations without a request are left out.
+Json LatenciesJson(const VolumeLatencies& latencies) {
+  constexpr std::string_view kNames[VolumeLatencies::kOperationCount] = {
+      "read", "write", "flush", "discard", "write_zeroes"};  // as BackendOperation
+  Json json = Json::object();
+  for (std::size_t i = 0; i < VolumeLatencies::kOperationCount; ++i) {
+    const auto buckets = latencies.by_operation[i].Read();
+    if (buckets.empty()) continue;
+    std::uint64_t count = 0;
+    Json pairs = Json::array();
+    for (const auto& bucket : buckets) {
+      count += bucket.count;
+      pairs.push_back({bucket.index, bucket.upper_ns, bucket.count});
+    }
+    json[std::string(kNames[i])] = {{"measured", count},
+                                    {"p50_ns", Percentile(buckets, count, 0.5)},
+                                    {"p99_ns", Percentile(buckets, count, 0.99)},
+                                    {"p999_ns", Percentile(buckets, count, 0.999)},
+                                    {"max_ns", buckets.back().upper_ns},
+                                    {"buckets", std::move(pairs)}};
+  }
+  return json;
+}
+
 }  // namespace
 
 Json StatusJson(const Poller& poller, const std::vector<VolumeSpec>& specs) {
@@ -30,14 +71,18 @@ Json StatusJson(const Poller& poller, const std::vector<VolumeSpec>& specs) {
   for (std::size_t i = 0; i < specs.size(); ++i) {
     const Volume& volume = *poller.volumes()[i];
     const BackendInfo info = volume.info();
-    volumes.push_back({{"name", specs[i].name},
-                       {"backend", specs[i].backend},
-                       {"path", specs[i].path},
-                       {"size_bytes", info.size_bytes},
-                       {"read_only", info.is_read_only},
-                       {"socket", specs[i].socket},
-                       {"connected", volume.is_connected()},
-                       {"counters", CountersJson(volume.counters())}});
+    volumes.push_back(
+        {{"name", specs[i].name},
+         {"backend", specs[i].backend},
+         {"path", specs[i].path},
+         {"size_bytes", info.size_bytes},
+         {"read_only", info.is_read_only},
+         {"socket", specs[i].socket},
+         {"connected", volume.is_connected()},
+         {"limits",
+          {{"iops", volume.limits().requests_per_s}, {"bytes_per_s", volume.limits().bytes_per_s}}},
+         {"latency", LatenciesJson(volume.counters().latencies)},
+         {"counters", CountersJson(volume.counters())}});
   }
   const PollerCounters& counters = poller.counters();
   return {{"pid", ::getpid()},

@@ -9,7 +9,9 @@
 
 namespace filer::bridge {
 
-// The result of method `status`. Any thread; reads counters while they move.
+// The result of method `status`. Any thread; reads counters while they move. `latency` of a volume
+// has, per operation, how many were measured (latency.h), percentiles, and the counts themselves:
+// [[index, nanoseconds at most, requests], ...].
 Json StatusJson(const Poller& poller, const std::vector<VolumeSpec>& specs);
 
 }  // namespace filer::bridge

@@ -95,6 +95,7 @@ class DiskQueue {
 class Disk {
  public:
   virtual ~Disk() = default;  // resets the device; requests in flight are abandoned
+  // size_bytes grows when the volume does. Any thread.
   virtual DiskInfo Info() const = 0;
   virtual std::span<std::byte> Arena() = 0;
   virtual DiskQueue& Queue(std::uint32_t index) = 0;

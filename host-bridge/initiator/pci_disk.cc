@@ -93,6 +93,15 @@ class PciDisk final : public VirtioDisk {
     return Ok();
   }
 
+  // No interrupt tells of a new capacity, so whoever asks reads the device.
+  DiskInfo Info() const override {
+    if (!is_broken_.load(std::memory_order_acquire)) {
+      const auto config = ReadDeviceConfig();
+      if (config.has_value()) NoteCapacity(config.value().capacity_sectors);
+    }
+    return VirtioDisk::Info();
+  }
+
   bool IsConnected() const override {
     if (is_broken_.load(std::memory_order_acquire)) return false;
     const std::uint8_t status = registers_.Read8(FILER_REGISTER(device_status));
@@ -162,7 +171,7 @@ class PciDisk final : public VirtioDisk {
     return chosen;
   }
 
-  Result<virtio::BlockConfig> ReadDeviceConfig() {
+  Result<virtio::BlockConfig> ReadDeviceConfig() const {
     for (int tries = 0; tries < kGenerationTriesMax; ++tries) {
       const std::uint8_t before = registers_.Read8(FILER_REGISTER(config_generation));
       virtio::BlockConfig config = {};

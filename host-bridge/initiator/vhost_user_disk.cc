@@ -139,9 +139,12 @@ class VhostUserDisk final : public VirtioDisk {
 
   void Monitor() {
     while (!MustEnd()) {
-      pollfd waits[2] = {{.fd = session_->socket(), .events = POLLIN, .revents = 0},
-                         {.fd = wake_.get(), .events = POLLIN, .revents = 0}};
-      if (::poll(waits, 2, -1) < 0 || MustEnd() || waits[0].revents == 0) continue;
+      pollfd waits[3] = {{.fd = session_->socket(), .events = POLLIN, .revents = 0},
+                         {.fd = wake_.get(), .events = POLLIN, .revents = 0},
+                         {.fd = session_->backend_channel(), .events = POLLIN, .revents = 0}};
+      if (::poll(waits, 3, -1) < 0 || MustEnd()) continue;
+      const bool is_well = waits[2].revents == 0 || HearBackend();
+      if (waits[0].revents == 0 && is_well) continue;
       // End of file, an error, or words nobody asked for: this connection is over.
       is_connected_.store(false, std::memory_order_release);
       FILER_LOG_WARN("{}: the bridge went away, {} requests wait for it", socket_path_, Waiting());
@@ -152,6 +155,18 @@ class VhostUserDisk final : public VirtioDisk {
       StopQueues();
       BreakAllQueues();
     }
+  }
+
+  // False when the connection is over.
+  bool HearBackend() {
+    const auto has_changed = session_->TakeConfigChanged();
+    if (!has_changed.has_value()) return false;
+    if (!has_changed.value()) return true;
+    const auto config = session_->ReadConfig();
+    if (!config.has_value()) return false;
+    NoteCapacity(config.value().capacity_sectors);
+    FILER_LOG_INFO("{}: the volume has {} bytes now", socket_path_, Info().size_bytes);
+    return true;
   }
 
   std::uint32_t Waiting() const {
@@ -190,10 +205,11 @@ class VhostUserDisk final : public VirtioDisk {
       return Error(Errc::kNotSupported, "the new bridge lacks features of the old one");
     }
     const virtio::BlockConfig config = FILER_TRY(session_->ReadConfig());
-    if (config.capacity_sectors * 512 < info_.size_bytes ||
+    if (config.capacity_sectors * 512 < Info().size_bytes ||
         session_->queue_count_max() < info_.queue_count) {
       return Error(Errc::kProtocol, "the new bridge serves a smaller volume");
     }
+    NoteCapacity(config.capacity_sectors);
     std::uint32_t resubmitted = 0;
     for (const auto& queue : queues_) resubmitted += queue->Restart();
     FILER_TRY(StartDevice());

@@ -66,8 +66,8 @@ Result<void> VhostUserSession::Negotiate() {
     return Error(Errc::kNotSupported, "the vhost-user back end has no protocol features");
   }
   const std::uint64_t offered = FILER_TRY(AskU64(VhostRequest::kGetProtocolFeatures));
-  constexpr std::uint64_t kWanted =
-      virtio::kProtocolMultiQueue | virtio::kProtocolReplyAck | virtio::kProtocolConfig;
+  constexpr std::uint64_t kWanted = virtio::kProtocolMultiQueue | virtio::kProtocolReplyAck |
+                                    virtio::kProtocolConfig | virtio::kProtocolBackendRequest;
   if ((offered & virtio::kProtocolConfig) == 0) {
     return Error(Errc::kNotSupported, "the vhost-user back end has no configuration space");
   }
@@ -78,7 +78,38 @@ Result<void> VhostUserSession::Negotiate() {
     const std::uint64_t count = FILER_TRY(AskU64(VhostRequest::kGetQueueNum));
     queue_count_max_ = static_cast<std::uint32_t>(std::min<std::uint64_t>(count, kQueueCountMax));
   }
+  if ((protocol_features_ & virtio::kProtocolBackendRequest) != 0) {
+    FILER_TRY(OpenBackendChannel());
+  }
   return Ok();
+}
+
+Result<void> VhostUserSession::OpenBackendChannel() {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    return Error::System(errno, "socketpair");
+  }
+  backend_channel_ = UniqueFd(ends[0]);
+  const UniqueFd theirs(ends[1]);
+  return Command(VhostRequest::kSetBackendReqFd, {}, std::array{theirs.get()});
+}
+
+Result<bool> VhostUserSession::TakeConfigChanged() {
+  bool has_changed = false;
+  while (FILER_TRY(backend_receiver_.Advance(backend_channel_.get(), MSG_DONTWAIT))) {
+    const VhostMessage message = backend_receiver_.Take();
+    const auto request = static_cast<virtio::VhostBackendRequest>(message.header.request.value());
+    if (request != virtio::VhostBackendRequest::kConfigChanged) continue;  // of no use to us
+    has_changed = true;
+    if ((message.header.flags & virtio::kVhostNeedReply) == 0) continue;
+    virtio::VhostU64 done{};
+    VhostHeader header;
+    header.request = message.header.request;
+    header.flags = virtio::kVhostVersion | virtio::kVhostReply;
+    header.payload_bytes = sizeof(done);
+    FILER_TRY(virtio::SendVhostMessage(backend_channel_.get(), header, BytesOf(done), {}));
+  }
+  return has_changed;
 }
 
 Result<virtio::BlockConfig> VhostUserSession::ReadConfig() {

@@ -29,6 +29,11 @@ class VhostUserSession {
   int socket() const noexcept { return socket_.get(); }
 
   Result<virtio::BlockConfig> ReadConfig();
+  // The channel on which the back end speaks up; -1 when it has none.
+  int backend_channel() const noexcept { return backend_channel_.get(); }
+  // Reads what came on it, without waiting. True: the configuration has changed.
+  // Errors: kDeviceGone, kProtocol.
+  Result<bool> TakeConfigChanged();
   Result<void> SetFeatures(std::uint64_t chosen);
   // One region; `memory` lies at offset_bytes of the file, and guest address = our address.
   Result<void> ShareMemory(std::span<std::byte> memory, int fd, std::uint64_t offset_bytes);
@@ -50,6 +55,7 @@ class VhostUserSession {
   explicit VhostUserSession(UniqueFd socket) : socket_(std::move(socket)) {}
 
   Result<void> Negotiate();
+  Result<void> OpenBackendChannel();
   // Sends; with REPLY_ACK waits for the verdict.
   Result<void> Command(virtio::VhostRequest request, std::span<const std::byte> payload,
                        std::span<const int> fds = {});
@@ -65,6 +71,8 @@ class VhostUserSession {
                                         std::span<const int> fds);
 
   UniqueFd socket_;
+  UniqueFd backend_channel_;
+  virtio::VhostReceiver backend_receiver_;
   std::uint64_t features_ = 0;
   std::uint64_t protocol_features_ = 0;
   std::uint32_t queue_count_max_ = 1;

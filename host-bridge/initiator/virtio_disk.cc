@@ -15,6 +15,7 @@ constexpr std::uint32_t kQueueSizeMax = 1024;
 constexpr std::uint32_t kTableSegmentsMax =
     126;  // with header and status an indirect table of 2 KiB
 constexpr std::uint64_t kRangeBytesMax = 1ULL << 30;
+constexpr std::uint64_t kCapacityMax = 1ULL << 53;  // sectors
 
 std::uint64_t RangeLimit(std::uint32_t sectors_max) {
   if (sectors_max == 0) return kRangeBytesMax;
@@ -41,7 +42,7 @@ Result<DiskInfo> ReadDiskInfo(std::uint64_t features, const virtio::BlockConfig&
     return Error(Errc::kInvalidArgument, "a disk needs a queue, a power of two and an arena");
   }
   const std::uint64_t capacity = config.capacity_sectors;
-  if (capacity == 0 || capacity > (1ULL << 53)) {
+  if (capacity == 0 || capacity > kCapacityMax) {
     return Error(Errc::kProtocol, fmt::format("the device claims {} sectors", capacity));
   }
   DiskInfo info;
@@ -93,6 +94,20 @@ DiskQueue& VirtioDisk::Queue(std::uint32_t index) {
   return *queues_[index];
 }
 
+DiskInfo VirtioDisk::Info() const {
+  DiskInfo info = info_;
+  info.size_bytes = size_bytes_.load(std::memory_order_relaxed);
+  return info;
+}
+
+void VirtioDisk::NoteCapacity(std::uint64_t capacity_sectors) const {
+  if (capacity_sectors > kCapacityMax) return;
+  const std::uint64_t size_bytes = capacity_sectors * kSectorBytes;
+  std::uint64_t before = size_bytes_.load(std::memory_order_relaxed);
+  while (size_bytes > before && !size_bytes_.compare_exchange_weak(before, size_bytes)) {
+  }
+}
+
 DiskCounters VirtioDisk::Counters() const {
   DiskCounters sum;
   for (const auto& queue : queues_) {
@@ -110,6 +125,7 @@ Result<void> VirtioDisk::Allocate(std::uint64_t features, const virtio::BlockCon
   const std::string transport = std::move(info_.transport);
   info_ = FILER_TRY(ReadDiskInfo(features, config, options, queue_count_max));
   info_.transport = transport;
+  size_bytes_.store(info_.size_bytes, std::memory_order_relaxed);
   const std::uint64_t ring_bytes =
       DriverQueue::MemoryBytes(QueueOptions(features, config, info_, 0)) * info_.queue_count;
   memory_ = FILER_TRY(DmaMemory::Allocate(ring_bytes, RoundDown(options.arena_bytes, 1 << 20)));

@@ -2,6 +2,7 @@
 // configuration space, and a Disk's queues and memory.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -31,7 +32,7 @@ DriverQueueOptions QueueOptions(std::uint64_t features, const virtio::BlockConfi
 
 class VirtioDisk : public Disk, protected QueueEvents {
  public:
-  DiskInfo Info() const final { return info_; }
+  DiskInfo Info() const override;
   std::span<std::byte> Arena() final { return memory_->arena(); }
   DiskQueue& Queue(std::uint32_t index) final;
   DiskCounters Counters() const override;
@@ -44,8 +45,11 @@ class VirtioDisk : public Disk, protected QueueEvents {
   // Sets queues_, once map_ is known.
   void MakeQueues(std::uint64_t features, const virtio::BlockConfig& config);
   void BreakAllQueues();
+  // What a configuration read later says; a disk never becomes smaller.
+  void NoteCapacity(std::uint64_t capacity_sectors) const;
 
-  DiskInfo info_;
+  DiskInfo info_;  // but for its size_bytes: that of the beginning
+  mutable std::atomic<std::uint64_t> size_bytes_{0};
   std::unique_ptr<DmaMemory> memory_;
   std::unique_ptr<AddressMap> map_;
   std::vector<std::unique_ptr<DriverQueue>> queues_;

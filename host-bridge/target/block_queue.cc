@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/units.h"
 
 namespace filer::bridge {
@@ -23,6 +24,7 @@ Result<void> BlockQueue::Start(Backend& backend, const RingLayout& layout, std::
   has_miss_ = false;
   fault_ = RingFault::kNone;
   copied_seen_ = transferred_seen_ = 0;
+  sampler_ = LatencySampler(backend_->WaitFd() >= 0);
   ring_.Attach(layout, base);
   resubmit_.clear();
   if (inflight_.is_used()) {
@@ -71,12 +73,25 @@ std::uint32_t BlockQueue::RoundRequests() const {
                     kSynchronousRoundRequestsMax);
 }
 
+// Whether the volume's limits let anything through in this round.
+bool BlockQueue::MayTake() {
+  is_held_back_ = false;
+  if (limiter_ == nullptr || !limiter_->is_limited()) return true;
+  if (limiter_->IsOpen(SystemClock().MonotonicNs())) return true;
+  is_held_back_ = ring_.HasAvailable() || !resubmit_.empty();
+  if (is_held_back_) counters_.holds.Add(1);
+  return false;
+}
+
 bool BlockQueue::TakeRequests() {
   ring_.SuppressNotifications();
+  if (!MayTake()) return false;
+  const bool is_limited = limiter_ != nullptr && limiter_->is_limited();
   std::uint64_t round_bytes = 0;
   std::uint32_t taken = 0;
   std::uint32_t round_requests = 1;
   while (taken < round_requests && round_bytes < kRoundBytesMax) {
+    if (is_limited && !limiter_->HasTokens()) break;
     std::uint16_t head = 0;
     const bool is_again = !resubmit_.empty();
     if (is_again) {
@@ -92,8 +107,13 @@ bool BlockQueue::TakeRequests() {
       if (ring_.Pending() > 0) virtio::PrefetchForWrite(slots_[head].status_byte);
       if (taken % DeviceQueue::kPrefetchCount == 0) ring_.PrefetchFollowing(space_);
     }
-    if (taken == 0) round_requests = RoundRequests();
+    if (taken == 0) {
+      round_requests = RoundRequests();
+      round_ticks_ = sampler_.RoundStart();
+    }
+    const std::uint64_t bytes_before = round_bytes;
     if (TakeSmall(head, round_bytes)) {
+      if (is_limited) limiter_->Take(round_bytes - bytes_before);
       if (is_again) resubmit_.pop_back();
       ++taken;
       continue;
@@ -114,6 +134,7 @@ bool BlockQueue::TakeRequests() {
       }
       break;
     }
+    if (is_limited) limiter_->Take(round_bytes - bytes_before);
     if (is_again) resubmit_.pop_back();
     ++taken;
   }
@@ -148,6 +169,7 @@ bool BlockQueue::TakeSmall(std::uint16_t head, std::uint64_t& round_bytes) {
   slot.operation = is_write ? BackendOperation::kWrite : BackendOperation::kRead;
   slot.is_busy = true;
   slot.is_flushing = false;
+  slot.start_ticks = round_ticks_;
   BackendRequest request{};
   request.operation = slot.operation;
   request.offset_bytes = sector * kSectorBytes;
@@ -197,6 +219,7 @@ void BlockQueue::Submit(std::uint16_t head, const ParsedRequest& request) {
   slot.operation = request.backend.operation;
   slot.is_busy = true;
   slot.is_flushing = false;
+  slot.start_ticks = round_ticks_;
 
   BackendRequest backend_request = request.backend;
   backend_request.segments = {into, pieces.size()};
@@ -217,6 +240,7 @@ bool BlockQueue::Reap() {
   bool did_work = false;
   for (std::uint32_t taken = 0; taken < 2 * kRoundRequestsMax;) {
     const std::size_t count = backend_->Poll(completions);
+    reap_ticks_ = 0;
     for (std::size_t i = 0; i < count; ++i) {
       Complete(static_cast<std::uint16_t>(completions[i].cookie), completions[i].is_ok);
     }
@@ -241,6 +265,26 @@ void BlockQueue::Complete(std::uint16_t head, bool is_ok) {
     return;
   }
   slot.is_busy = false;
+  Count(slot, is_ok);
+  std::uint32_t used_length = slot.used_length;
+  if (!is_ok) {
+    counters_.errors.Add(1);
+    const bool is_read = slot.operation == BackendOperation::kRead;
+    if (is_read && slot.bytes <= kZeroFillBytesMax)
+      ZeroFill(SegmentsOf(head));
+    else if (is_read)
+      used_length = 0;
+  }
+  Return(head, slot.status_byte, is_ok ? virtio::kStatusOk : virtio::kStatusIoError, used_length);
+}
+
+void BlockQueue::Count(const Slot& slot, bool is_ok) {
+  if (slot.start_ticks != 0) {
+    if (reap_ticks_ == 0) reap_ticks_ = ReadTicks();
+    // The counters of two processors may differ a little.
+    const std::uint64_t ticks = reap_ticks_ > slot.start_ticks ? reap_ticks_ - slot.start_ticks : 0;
+    counters_.latencies.by_operation[static_cast<std::size_t>(slot.operation)].Add(ticks);
+  }
   switch (slot.operation) {
     case BackendOperation::kRead:
       counters_.reads.Add(1);
@@ -255,18 +299,9 @@ void BlockQueue::Complete(std::uint16_t head, bool is_ok) {
       break;
     case BackendOperation::kDiscard:
     case BackendOperation::kWriteZeroes:
+      counters_.discards.Add(1);
       break;
   }
-  std::uint32_t used_length = slot.used_length;
-  if (!is_ok) {
-    counters_.errors.Add(1);
-    const bool is_read = slot.operation == BackendOperation::kRead;
-    if (is_read && slot.bytes <= kZeroFillBytesMax)
-      ZeroFill(SegmentsOf(head));
-    else if (is_read)
-      used_length = 0;
-  }
-  Return(head, slot.status_byte, is_ok ? virtio::kStatusOk : virtio::kStatusIoError, used_length);
 }
 
 void BlockQueue::Return(std::uint16_t head, std::uint8_t* status_byte, std::uint8_t status,
@@ -308,7 +343,11 @@ bool BlockQueue::ArmAndCheckIdle() {
   // Completions that no descriptor announces come only by polling.
   if (in_flight_ > resubmit_.size() && WaitFd() < 0) return false;
   if (!deferred_.empty()) return false;
-  if (!is_accepting_ || fault_ != RingFault::kNone || has_miss_) return true;
+  if (!is_accepting_ || fault_ != RingFault::kNone || has_miss_) {
+    is_held_back_ = false;
+    return true;
+  }
+  if (!MayTake() && is_held_back_) return true;  // woken by the clock, not by the driver
   ring_.ArmNotifications();
   return !ring_.HasAvailable() && resubmit_.empty();
 }

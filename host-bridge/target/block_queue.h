@@ -16,7 +16,9 @@
 #include "host-bridge/target/counters.h"
 #include "host-bridge/target/device_queue.h"
 #include "host-bridge/target/inflight.h"
+#include "host-bridge/target/latency.h"
 #include "host-bridge/target/notifier.h"
+#include "host-bridge/target/rate_limit.h"
 
 namespace filer::bridge {
 
@@ -38,6 +40,8 @@ class BlockQueue {
   void SetAccepting(bool is_accepting) { is_accepting_ = is_accepting; }
   // Rings for interrupts while it is armed; outlives the queue.
   void SetCall(Notifier* call) { call_ = call; }
+  // The volume's, shared by its queues; outlives the queue. None: no limits.
+  void SetLimiter(RateLimiter* limiter) { limiter_ = limiter; }
   // True when it did something.
   bool Round();
   // Requests that the backend has. Heads still to be resubmitted do not touch memory yet.
@@ -51,6 +55,9 @@ class BlockQueue {
 
   // Before sleeping: true when there is nothing to do and the driver will notify of new work.
   bool ArmAndCheckIdle();
+  // Requests that the limits hold back: how long until they may be taken, else 0. After
+  // ArmAndCheckIdle; the driver does not notify of them again.
+  std::int64_t HeldBackNs() const { return is_held_back_ ? limiter_->WaitNs() : 0; }
   // A descriptor to sleep on while requests are in flight, or -1.
   int WaitFd() const { return backend_ ? backend_->WaitFd() : -1; }
 
@@ -63,9 +70,11 @@ class BlockQueue {
     std::uint32_t bytes;
     BackendOperation operation;
     bool is_busy;
-    bool is_flushing;  // a write whose flush is under way (write-through)
+    bool is_flushing;           // a write whose flush is under way (write-through)
+    std::uint64_t start_ticks;  // 0: not measured
   };
 
+  bool MayTake();
   bool TakeRequests();
   std::uint32_t RoundRequests() const;
   bool TakeSmall(std::uint16_t head, std::uint64_t& round_bytes);
@@ -79,6 +88,7 @@ class BlockQueue {
               std::uint32_t used_length);
   void Publish();
   void Interrupt();
+  void Count(const Slot& slot, bool is_ok);
   void CountBackendBytes();
   std::span<const iovec> SegmentsOf(std::uint16_t head) const;
 
@@ -94,6 +104,11 @@ class BlockQueue {
   std::vector<std::uint16_t> resubmit_;   // heads of the inflight table, from the back
   std::vector<BackendRequest> deferred_;  // the backend was full
   Notifier* call_ = nullptr;
+  RateLimiter* limiter_ = nullptr;
+  bool is_held_back_ = false;
+  LatencySampler sampler_;
+  std::uint64_t round_ticks_ = 0;   // of the round's requests
+  std::uint64_t reap_ticks_ = 0;    // of the completions at hand; 0: not read yet
   bool is_interrupt_owed_ = false;  // the kernel could not send it
   std::uint32_t in_flight_ = 0;
   bool is_synchronous_ = false;  // the backend completes inside Poll

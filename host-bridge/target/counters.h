@@ -1,22 +1,11 @@
-// counters.h: what a volume did. One writer (the poller), any number of readers (the control
-// socket): plain loads and stores, no locked instruction on the polled path.
+// counters.h: what a volume did, and how long it took. One writer (the poller), any number of
+// readers (the control socket).
 #pragma once
 
-#include <atomic>
-#include <cstdint>
+#include "host-bridge/target/counter.h"
+#include "host-bridge/target/latency.h"
 
 namespace filer::bridge {
-
-class Counter {
- public:
-  void Add(std::uint64_t by) {
-    value_.store(value_.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-  }
-  std::uint64_t Get() const { return value_.load(std::memory_order_relaxed); }
-
- private:
-  std::atomic<std::uint64_t> value_ = 0;
-};
 
 struct VolumeCounters {
   Counter requests, reads, writes, flushes, errors;
@@ -26,6 +15,9 @@ struct VolumeCounters {
   Counter copied_bytes, transferred_bytes;
   Counter protocol_errors;  // sessions and queues ended because the peer broke the protocol
   Counter sessions;         // clients served so far
+  Counter discards;         // and write-zeroes
+  Counter holds;            // rounds that left requests in the ring because of the volume's limits
+  VolumeLatencies latencies;
 };
 
 }  // namespace filer::bridge

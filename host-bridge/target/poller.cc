@@ -66,9 +66,13 @@ Result<void> Poller::Start() {
 void Poller::Stop() {
   if (!thread_.joinable()) return;
   is_stopping_.store(true, std::memory_order_release);  // pairs with Run
+  Wake();
+  thread_.join();
+}
+
+void Poller::Wake() {
   const std::uint64_t one = 1;
   [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof(one));
-  thread_.join();
 }
 
 // Spin, relax, sleep. A core that others need is yielded in between; one of its own (`cpu`) is not:
@@ -99,7 +103,7 @@ void Poller::Run() {
     worked_ns = now_ns;
     if (!ArmAndCheckIdle()) continue;
     counters_.sleeps.Add(1);
-    TakeEvents(-1);
+    TakeEvents(SleepMs());
     worked_ns = events_ns = SystemClock().MonotonicNs();
   }
   Drain();
@@ -119,6 +123,18 @@ bool Poller::ArmAndCheckIdle() {
     if (volume->session() != nullptr) is_idle &= volume->session()->ArmAndCheckIdle();
   }
   return is_idle;
+}
+
+int Poller::SleepMs() const {
+  constexpr std::int64_t kNsPerMs = 1'000'000;
+  int least_ms = -1;
+  for (const auto& volume : volumes_) {
+    const std::int64_t ns = volume->session() == nullptr ? 0 : volume->session()->HeldBackNs();
+    if (ns <= 0) continue;
+    const auto ms = static_cast<int>(std::min<std::int64_t>(ns / kNsPerMs + 1, 1000));
+    least_ms = least_ms < 0 ? ms : std::min(least_ms, ms);
+  }
+  return least_ms;
 }
 
 bool Poller::VisitAll() {
@@ -147,9 +163,13 @@ bool Poller::TakeEvents(int timeout_ms) {
       case WaitKind::kClosed:
         volume.OnClosed();
         break;
+      case WaitKind::kWake: {
+        std::uint64_t wakes = 0;
+        [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &wakes, sizeof(wakes));
+        break;
+      }
       case WaitKind::kSession:  // visited below
       case WaitKind::kBackend:  // polled in the next round
-      case WaitKind::kWake:
         break;
     }
   }

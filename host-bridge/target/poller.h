@@ -1,5 +1,5 @@
 // poller.h: the thread that owns all volumes' queues. While there is work it only polls; after some
-// empty rounds it yields the core between them; after kIdleUs without work it arms the doorbells,
+// empty rounds it yields the core between them; after idle_us without work it arms the doorbells,
 // looks once more, and sleeps until a kick, a completion, a message or Stop.
 // Threads: Create, Start and Stop by the owner; counters by anybody.
 #pragma once
@@ -35,6 +35,8 @@ class Poller {
   Result<void> Start();
   // Ends all sessions after their requests in flight, flushes every volume, joins the thread.
   void Stop();
+  // It looks at its volumes soon, also when it sleeps. Any thread.
+  void Wake();
 
   const std::vector<std::unique_ptr<Volume>>& volumes() const { return volumes_; }
   const PollerCounters& counters() const { return counters_; }
@@ -46,6 +48,8 @@ class Poller {
   bool Round();
   bool VisitAll();
   bool ArmAndCheckIdle();
+  // How long it may sleep: until requests may be taken that limits hold back; -1: for ever.
+  int SleepMs() const;
   // Waits for events at most `timeout_ms` (-1: for ever) and serves them; true when there were any.
   bool TakeEvents(int timeout_ms);
   void Drain();

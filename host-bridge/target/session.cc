@@ -69,6 +69,7 @@ void Session::CheckMemory() {
 
 bool Session::VisitSocket() {
   bool did_work = false;
+  if (must_announce_) AnnounceConfig();
   if (closer_.backlog() > kClosingMax) {
     End(Error(Errc::kProtocol, "descriptors come faster than they can be closed"));
   }
@@ -161,7 +162,13 @@ Result<void> Session::Answer(const Message& message, const Result<void>& result,
 
 bool Session::Round() {
   bool did_work = false;
-  for (std::uint32_t i = 0; i < rings_.size(); ++i) {
+  const auto count = static_cast<std::uint32_t>(rings_.size());
+  // What the limits leave goes to another queue first each time.
+  if (options_.limiter != nullptr && options_.limiter->is_limited() && ++first_ring_ >= count) {
+    first_ring_ = 0;
+  }
+  for (std::uint32_t at = 0; at < count; ++at) {
+    const std::uint32_t i = first_ring_ + at < count ? first_ring_ + at : first_ring_ + at - count;
     Ring& ring = rings_[i];
     if (ring.queue == nullptr) continue;
     did_work |= ring.queue->Round();
@@ -186,6 +193,34 @@ bool Session::ArmAndCheckIdle() {
   // Rings were touched just now: if that found truncated memory, no event will ever say so.
   CheckMemory();
   return is_idle && !(is_ending_ && IsQuiet());
+}
+
+std::int64_t Session::HeldBackNs() const {
+  std::int64_t least_ns = 0;
+  for (const Ring& ring : rings_) {
+    const std::int64_t ns = ring.queue == nullptr ? 0 : ring.queue->HeldBackNs();
+    if (ns > 0 && (least_ns == 0 || ns < least_ns)) least_ns = ns;
+  }
+  return least_ns;
+}
+
+void Session::OnResized() {
+  info_ = backend_.Info();
+  device_.capacity_sectors = info_.size_bytes / 512;
+  must_announce_ = true;
+  AnnounceConfig();
+}
+
+// Its reader is the peer: what does not fit into the socket is sent later.
+void Session::AnnounceConfig() {
+  must_announce_ = false;
+  if (is_ending_ || !backend_channel_.is_open() || !HasProtocol(virtio::kProtocolConfig)) return;
+  virtio::VhostHeader header;
+  header.request = static_cast<std::uint32_t>(virtio::VhostBackendRequest::kConfigChanged);
+  header.flags = virtio::kVhostVersion;
+  header.payload_bytes = 0;
+  const auto sent = virtio::SendVhostMessage(backend_channel_.get(), header, {}, {}, MSG_DONTWAIT);
+  must_announce_ = !sent.has_value() && sent.error() == Errc::kTimedOut;
 }
 
 void Session::CountKick(std::uint32_t queue_index) {
@@ -301,6 +336,7 @@ void Session::TryStart(std::uint32_t index) {
   const auto started = queue->Start(backend_, layout, ring.base, std::move(inflight));
   if (!started.has_value()) return End(started.assume_error());
   queue->SetCall(&ring.call);
+  queue->SetLimiter(options_.limiter);
   ShowMemory(*queue);
   ring.is_broken = false;
   ring.queue = std::move(queue);

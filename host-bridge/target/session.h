@@ -31,6 +31,7 @@ struct SessionOptions {
   std::string volume_name;
   std::uint32_t volume_index = 0;
   std::uint32_t queue_count_max = 1;
+  RateLimiter* limiter = nullptr;  // outlives the session
 };
 
 class Session {
@@ -46,6 +47,10 @@ class Session {
   bool Round();
   void CountKick(std::uint32_t queue_index);
   bool ArmAndCheckIdle();
+  // After ArmAndCheckIdle: until requests that the volume's limits hold back may go on; 0: none.
+  std::int64_t HeldBackNs() const;
+  // The volume has another size: requests are held to it, and the front end is told.
+  void OnResized();
   // Ends it: takes no new request, finishes those in flight. Logs why.
   void End(const Error& reason);
   void CheckMemory();  // ends it when the client truncated its memory
@@ -115,6 +120,7 @@ class Session {
   void AskForMiss(Ring& ring, const IotlbMiss& miss);
   void MemoryChanged();
   void ShowMemory(BlockQueue& queue);
+  void AnnounceConfig();
   bool HasProtocol(std::uint64_t feature) const { return (protocol_features_ & feature) != 0; }
 
   // session_messages.cc
@@ -167,6 +173,8 @@ class Session {
   std::uint32_t inflight_queue_count_ = 0;
   std::uint32_t inflight_queue_size_ = 0;
   std::vector<Ring> rings_;
+  std::uint32_t first_ring_ = 0;  // of a round
+  bool must_announce_ = false;    // the new configuration
   bool is_ending_ = false;
 };
 

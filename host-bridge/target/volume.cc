@@ -88,7 +88,7 @@ void Volume::Accept() {
   }
   waits_->Remove(listener_.get());
   is_listening_ = false;
-  SessionOptions session_options{options_.name, index_, options_.queue_count_max};
+  SessionOptions session_options{options_.name, index_, options_.queue_count_max, &limiter_};
   session_ = std::make_unique<Session>(std::move(socket), session_options, *backend_, counters_,
                                        *waits_, *closer_, log_, registrations_);
   is_connected_.store(true, std::memory_order_relaxed);
@@ -97,6 +97,7 @@ void Volume::Accept() {
 
 bool Volume::Visit() {
   if (session_ == nullptr) return false;
+  if (is_resized_.exchange(false, std::memory_order_acquire)) session_->OnResized();
   session_->CheckMemory();
   const bool did_work = session_->VisitSocket();
   if (session_->IsFinished()) {
@@ -120,6 +121,12 @@ void Volume::OnClosed() {
   if (!added.has_value()) {
     FILER_LOG_ERROR("volume {}: {}", options_.name, added.assume_error().message());
   }
+}
+
+Result<std::uint64_t> Volume::Remeasure() {
+  FILER_TRY(backend_->Remeasure());
+  is_resized_.store(true, std::memory_order_release);  // pairs with Visit: after the size
+  return backend_->Info().size_bytes;
 }
 
 Result<void> Volume::Flush() {

@@ -2,8 +2,7 @@
 // waits in the socket's backlog until the first has left, and what it gave is closed: a client
 // whose descriptors cannot be closed holds up this volume only.
 //
-// Threads: made before the poller starts; then its poller's, but for what counters() and
-// is_connected() say.
+// Threads: made before the poller starts; then its poller's, where nothing else is said.
 #pragma once
 
 #include <atomic>
@@ -22,6 +21,7 @@ struct VolumeOptions {
   std::string name;         // at most 20 bytes reach the guest as the serial number
   std::string socket_path;  // a stale socket file is replaced
   std::uint32_t queue_count_max = 1;
+  VolumeLimits limits;
 };
 
 class Volume {
@@ -34,6 +34,12 @@ class Volume {
   const VolumeOptions& options() const { return options_; }
   BackendInfo info() const { return backend_->Info(); }
   const VolumeCounters& counters() const { return counters_; }
+  // Any thread.
+  void SetLimits(const VolumeLimits& limits) { limiter_.Set(limits); }
+  VolumeLimits limits() const { return limiter_.Get(); }
+  // The file was grown: finds its size, returns it. The poller has to be woken then. Any thread.
+  // Errors: kNotSupported (no file), kTooSmall (it is smaller than it was), kSystem.
+  Result<std::uint64_t> Remeasure();
   bool is_connected() const { return is_connected_.load(std::memory_order_relaxed); }
 
   // The rest is the poller's.
@@ -55,7 +61,9 @@ class Volume {
         log_(options.name),
         backend_(std::move(backend)),
         listener_(std::move(listener)),
-        closer_(std::move(closer)) {}
+        closer_(std::move(closer)) {
+    limiter_.Set(options_.limits);
+  }
   void DropFinished();
   Result<void> ListenAgain();
 
@@ -66,11 +74,13 @@ class Volume {
   UniqueFd listener_;
   std::unique_ptr<Closer> closer_;
   VolumeCounters counters_;
+  RateLimiter limiter_;
   WaitSet* waits_ = nullptr;
   std::uint32_t index_ = 0;
   std::unique_ptr<Session> session_;
   bool is_listening_ = false;
   std::atomic<bool> is_connected_ = false;
+  std::atomic<bool> is_resized_ = false;  // set by Remeasure, taken by Visit
 };
 
 }  // namespace filer::bridge

@@ -1,0 +1,14 @@
+// volume_methods.h: methods of the control socket that change a volume while it is served.
+//   grow  {volume}                      the file was made larger: find its size, tell the client
+//   limit {volume, iops, bytes_per_s}   per second; 0 or left out: no limit
+#pragma once
+
+#include "base/json_rpc.h"
+#include "host-bridge/target/poller.h"
+
+namespace filer::bridge {
+
+// Adds them. `poller` outlives the server that gets them.
+void AddVolumeMethods(Poller& poller, RpcMethods& methods);
+
+}  // namespace filer::bridge

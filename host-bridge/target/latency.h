@@ -1,0 +1,83 @@
+// latency.h: how long requests take inside the bridge, from their descriptors to their used
+// element, per operation. In ticks of the processor's counter, in buckets of 1/8 of a power of two:
+// 6% wide on either side.
+//
+// Where the backend works by the processor alone (null, memory) a request takes some hundred
+// nanoseconds, and two readings of the counter would be seen: there one poll round of sixteen is
+// measured. Where requests go to the kernel, all are.
+// Threads: Add by one (the poller); Read by any.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "host-bridge/target/counter.h"
+
+namespace filer::bridge {
+
+// The processor's time stamp counter.
+inline std::uint64_t ReadTicks() { return __builtin_ia32_rdtsc(); }
+// Of a number of ticks. Measured against CLOCK_MONOTONIC since this process started: good after the
+// first millisecond.
+double TicksPerNs();
+
+class LatencyHistogram {
+ public:
+  static constexpr std::uint32_t kSubBits = 3;
+  static constexpr std::uint32_t kBucketCount = (64 - kSubBits + 1) << kSubBits;
+
+  void Add(std::uint64_t ticks) { buckets_[BucketOf(ticks)].Add(1); }
+
+  struct Bucket {
+    std::uint32_t index;     // the same for the same times, while the process lives
+    std::uint64_t upper_ns;  // of what is counted here
+    std::uint64_t count;
+  };
+  // Those that are not empty, by rising time.
+  std::vector<Bucket> Read() const;
+
+  static constexpr std::uint32_t BucketOf(std::uint64_t ticks) {
+    const auto width = static_cast<std::uint32_t>(std::bit_width(ticks));
+    if (width <= kSubBits) return static_cast<std::uint32_t>(ticks);
+    const std::uint32_t shift = width - kSubBits - 1;
+    const auto sub = static_cast<std::uint32_t>(ticks >> shift) & ((1U << kSubBits) - 1);
+    return ((shift + 1) << kSubBits) + sub;
+  }
+  // The largest number of ticks in a bucket.
+  static constexpr std::uint64_t UpperTicks(std::uint32_t bucket) {
+    if (bucket < (1U << kSubBits)) return bucket;
+    const std::uint32_t shift = (bucket >> kSubBits) - 1;
+    const std::uint64_t first = std::uint64_t{(1U << kSubBits) + (bucket & ((1U << kSubBits) - 1))};
+    return (first << shift) + ((std::uint64_t{1} << shift) - 1);
+  }
+
+ private:
+  std::array<Counter, kBucketCount> buckets_;
+};
+
+// By BackendOperation.
+struct VolumeLatencies {
+  static constexpr std::size_t kOperationCount = 5;
+  std::array<LatencyHistogram, kOperationCount> by_operation;
+};
+
+// When a queue reads the counter.
+class LatencySampler {
+ public:
+  // `measures_all`: else one round of kRoundsPerSample.
+  explicit LatencySampler(bool measures_all = false) : measures_all_(measures_all) {}
+  // Once per round that takes requests: their start, or 0 when this round is not measured.
+  std::uint64_t RoundStart() {
+    if (!measures_all_ && ++round_ % kRoundsPerSample != 0) return 0;
+    return ReadTicks();
+  }
+
+ private:
+  static constexpr std::uint32_t kRoundsPerSample = 16;
+  bool measures_all_;
+  std::uint32_t round_ = kRoundsPerSample - 1;  // the first round is measured
+};
+
+}  // namespace filer::bridge
