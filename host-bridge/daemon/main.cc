@@ -57,7 +57,7 @@ Result<std::unique_ptr<Poller>> CreatePoller(const DaemonOptions& options) {
     const VolumeOptions volume{spec.name, spec.socket, options.queue_count, spec.limits};
     volumes.push_back(FILER_TRY(Volume::Create(volume, std::move(backend))));
   }
-  return Poller::Create({options.cpu}, std::move(volumes));
+  return Poller::Create({options.cpu, options.idle_us}, std::move(volumes));
 }
 
 // Serves until a signal. The signals are blocked in every thread; this one takes them.
@@ -118,6 +118,9 @@ int Main(int argc, char** argv) {
   app.add_option("--cpu", options.cpu, "Core of the poller")->check(CLI::Range(0, 1023));
   app.add_option("--confine", options.confine, "Give up privileges and system calls: on or off")
       ->check(CLI::IsMember({"on", "off"}));
+  app.add_option("--idle-us", options.idle_us,
+                 "Without work for so long the poller sleeps; 0: never, for a core of its own")
+      ->check(CLI::Range(0, 10'000'000));
   app.add_option("--log-level", options.log_level, "debug, info, warn or error")
       ->check(CLI::IsMember({"debug", "info", "warn", "error"}));
   try {

@@ -26,6 +26,7 @@ struct DaemonOptions {
   std::vector<VolumeSpec> volumes;
   std::uint32_t queue_count = 4;
   int cpu = -1;
+  std::uint32_t idle_us = 300;
   std::string confine = "on";  // on, off: confine.h
   std::string log_level = "info";
 };

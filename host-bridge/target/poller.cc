@@ -19,7 +19,6 @@ namespace {
 
 constexpr std::uint32_t kSpinPolls = 200;      // empty rounds before the core is yielded
 constexpr std::uint32_t kOwnSpinPolls = 2000;  // on a core of its own: before it relaxes
-constexpr std::int64_t kIdleNs = 300'000;      // without work before the thread sleeps
 constexpr std::int64_t kEventsNs = 200'000;    // sockets are looked at this often under load
 // The clock is read this often: at most every microsecond or so, and not once per request.
 constexpr std::uint32_t kRoundsPerClock = 64;
@@ -80,6 +79,8 @@ void Poller::Wake() {
 void Poller::Run() {
   ::pthread_setname_np(::pthread_self(), "poller");  // from outside it would go through /proc
   const bool has_own_core = options_.cpu >= 0;
+  const std::int64_t idle_ns =
+      options_.idle_us == 0 ? INT64_MAX : std::int64_t{options_.idle_us} * 1000;
   std::uint32_t empty_rounds = 0;
   std::uint32_t rounds = 0;
   std::int64_t worked_ns = SystemClock().MonotonicNs();  // when the clock last found work done
@@ -99,7 +100,7 @@ void Poller::Run() {
       events_ns = now_ns;
       if (TakeEvents(0)) worked_ns = now_ns;
     }
-    if (now_ns - worked_ns < kIdleNs) continue;
+    if (now_ns - worked_ns < idle_ns) continue;
     worked_ns = now_ns;
     if (!ArmAndCheckIdle()) continue;
     counters_.sleeps.Add(1);

@@ -17,6 +17,8 @@ namespace filer::bridge {
 
 struct PollerOptions {
   int cpu = -1;  // to run on; -1: anywhere
+  // Without work for so long it sleeps, and the next request pays a doorbell; 0: it never does.
+  std::uint32_t idle_us = 300;
 };
 
 struct PollerCounters {
