@@ -7,7 +7,14 @@ namespace filer::command {
 std::vector<std::string> BridgeCommand(const Home& home, const Installation& installation,
                                        const configs::ApplianceConfig& config,
                                        std::optional<int> poller_core) {
-  std::vector<std::string> words = {installation.programs + "/host-bridge", "--control",
+  std::vector<std::string> words = {installation.programs + "/bridge-keeper",
+                                    "--control",
+                                    home.KeeperControl(),
+                                    "--ready",  // where the daemon answers
+                                    home.BridgeControl(),
+                                    "--",
+                                    installation.programs + "/host-bridge",
+                                    "--control",
                                     home.BridgeControl()};
   if (poller_core) words.insert(words.end(), {"--cpu", std::to_string(*poller_core)});
   for (std::size_t index = 0; index < config.volumes.size(); ++index) {

@@ -1,4 +1,4 @@
-// bridge_command.h: the command line of the bridge daemon for a configuration.
+// bridge_command.h: the command line of the bridge, under its keeper, for a configuration.
 #pragma once
 
 #include <optional>

@@ -22,6 +22,10 @@ int Status(const Home& home, bool as_json);
 // `is_probing`: boots the guest's kernel under KVM instead of quoting an earlier verdict.
 int Doctor(const Home& home, bool is_probing, bool as_json);
 
+// Replaces the bridge daemon under the running filer: by `program`, or, when that is empty, by what
+// is installed now.
+int BridgeUpgrade(const Home& home, const std::string& program, bool as_json);
+
 struct VolumeOptions {
   std::string config_path;
   std::string name;

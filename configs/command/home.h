@@ -24,6 +24,7 @@ struct Home {
   std::string StateFile() const { return Run() + "/state.json"; }
   std::string LockFile() const { return root + "/lock"; }
   std::string BridgeControl() const { return Run() + "/bridge.sock"; }
+  std::string KeeperControl() const { return Run() + "/keeper.sock"; }
   std::string BridgeLog() const { return Run() + "/bridge.log"; }
   std::string VolumeSocket(std::size_t index) const {
     return Run() + "/v" + std::to_string(index) + ".sock";

@@ -1,5 +1,6 @@
 #include "configs/command/live.h"
 
+#include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -13,6 +14,7 @@ namespace filer::command {
 namespace {
 constexpr auto kAnswerTimeout = std::chrono::seconds(5);
 constexpr auto kDeathPatience = std::chrono::milliseconds(500);
+constexpr auto kDeathPoll = std::chrono::milliseconds(10);
 
 // The process that listens on a Unix socket; pid 0 when there is none.
 ProcessId ListenerOf(const std::string& socket_path) {
@@ -29,11 +31,38 @@ ProcessId ListenerOf(const std::string& socket_path) {
   const auto process = IdentifyProcess(peer.pid);
   return process ? process.value() : ProcessId();
 }
+
+// It may have been killed just before: then it is dying while we look, or being started again.
+void LookAtBridge(const Home& home, const RunningState& state, Liveness& live) {
+  const auto deadline = std::chrono::steady_clock::now() + kDeathPatience;
+  while (IsRunning(state.bridge)) {
+    auto answer = CallBridge(home, "status");
+    if (answer) live.bridge = std::move(answer).value();
+    live.is_bridge_running = answer.has_value() || answer.error() == Errc::kTimedOut;
+    if (live.is_bridge_running || std::chrono::steady_clock::now() > deadline) break;
+    std::this_thread::sleep_for(kDeathPoll);
+  }
+  auto keeper = CallKeeper(home, "status");
+  if (keeper) live.keeper = std::move(keeper).value();
+}
 }  // namespace
 
 Result<Json> CallBridge(const Home& home, const std::string& method, const Json& params) {
   RpcClient client = FILER_TRY(RpcClient::Connect(home.BridgeControl()));
   return client.Call(method, params, kAnswerTimeout);
+}
+
+Result<Json> CallKeeper(const Home& home, const std::string& method, const Json& params) {
+  RpcClient client = FILER_TRY(RpcClient::Connect(home.KeeperControl()));
+  return client.Call(method, params, kAnswerTimeout);
+}
+
+std::string Liveness::BridgeState() const {
+  if (is_bridge_running) return "running";
+  if (keeper.empty()) return "down";
+  return fmt::format("down (it {}, {} times in a row; next start in {} ms)",
+                     keeper.value("last_end", ""), keeper.value("early_ends", 0),
+                     keeper.value("next_start_ms", 0));
 }
 
 std::string Liveness::HealthState() const {
@@ -70,17 +99,8 @@ bool Liveness::HasEndedService() const {
 
 Liveness Look(const Home& home, const RunningState& state) {
   Liveness live;
-  live.is_bridge_running = IsRunning(state.bridge);
   live.is_filer_running = IsRunning(state.filer);
-  if (live.is_bridge_running) {
-    auto answer = CallBridge(home, "status");
-    // It may have been killed just before, and be dying while we looked.
-    if (answer) live.bridge = std::move(answer).value();
-    if (!answer && answer.error() != Errc::kTimedOut) {
-      std::this_thread::sleep_for(kDeathPatience);
-      live.is_bridge_running = IsRunning(state.bridge);
-    }
-  }
+  LookAtBridge(home, state, live);
   if (live.is_filer_running) {
     auto answer = guest::CallAgent(home.AgentSocket(), "health", Json::object(), kAnswerTimeout);
     if (answer) live.health = std::move(answer).value();
@@ -90,6 +110,8 @@ Liveness Look(const Home& home, const RunningState& state) {
 
 RunningState WithUnrecorded(const Home& home, const RunningState& state) {
   RunningState found = state;
+  if (!IsRunning(found.bridge)) found.bridge = ListenerOf(home.KeeperControl());
+  // Without its keeper it is about to end.
   if (!IsRunning(found.bridge)) found.bridge = ListenerOf(home.BridgeControl());
   if (IsRunning(found.filer)) return found;
   if (const auto guest = guest::FindGuest(home.Run())) {

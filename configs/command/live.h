@@ -11,17 +11,22 @@
 
 namespace filer::command {
 
-// One call to the bridge daemon. Errors: kNotRunning, kTimedOut, kRefused.
+// One call to the bridge daemon, or to its keeper. Errors: kNotRunning, kTimedOut, kRefused.
 Result<Json> CallBridge(const Home& home, const std::string& method,
+                        const Json& params = Json::object());
+Result<Json> CallKeeper(const Home& home, const std::string& method,
                         const Json& params = Json::object());
 
 // What runs of a recorded filer.
 struct Liveness {
-  bool is_bridge_running = false;
+  bool is_bridge_running = false;  // its keeper is there, and it serves
   bool is_filer_running = false;
   Json bridge = Json::object();     // `status` of the daemon, empty if it does not answer
+  Json keeper = Json::object();     // `status` of the bridge's keeper, likewise
   Json health = Json::object();     // `health` of the agent, empty if it does not answer
   std::string HealthState() const;  // "ready", "starting", "failed: ...", "down"
+  // Why the bridge does not run, in a few words.
+  std::string BridgeState() const;
   // What the engine says of itself; null when it does not answer.
   Json Engine() const;
   // Ready, and its engine well: what it is told to store it stores.

@@ -21,6 +21,7 @@ struct Arguments {
   bool is_probing = false;
   UpOptions up;
   VolumeOptions volume;
+  std::string program;  // bridge upgrade
   std::string test_what = "all";
   std::function<int()> chosen;
 };
@@ -80,6 +81,20 @@ void AddVolume(CLI::App& app, Arguments& arguments) {
                  "also read all data and verify its checksums");
 }
 
+void AddBridge(CLI::App& app, Arguments& arguments) {
+  auto* bridge = app.add_subcommand("bridge", "the bridge daemon");
+  bridge->require_subcommand(1);
+  auto* upgrade = bridge->add_subcommand(
+      "upgrade", "replace the running daemon by what is installed now; its clients wait");
+  upgrade->add_option("--program", arguments.program, "another program, by its whole path");
+  upgrade->add_flag("--json", arguments.as_json, "as JSON");
+  upgrade->callback([&] {
+    arguments.chosen = [&] {
+      return BridgeUpgrade(arguments.home, arguments.program, arguments.as_json);
+    };
+  });
+}
+
 // The first word, when it is not a command; empty otherwise.
 std::string UnknownCommand(const CLI::App& app, int count, char** words) {
   for (int index = 1; index < count; ++index) {
@@ -107,6 +122,7 @@ int Run(int count, char** words) {
                  "state of this filer (default $FILER_HOME or /var/lib/nearmetal)");
   AddUpAndDown(app, arguments);
   AddVolume(app, arguments);
+  AddBridge(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
   test->add_option("WHAT", arguments.test_what,
                    "unit, integration, tidy, sanitize, fuzz, long (soaks, hours), or all (but long)")

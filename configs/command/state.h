@@ -17,10 +17,10 @@ struct RunningState {
   std::string accel;  // "kvm", "tcg", "none"
   std::string accel_reason;
   std::string image_version;  // guest mode
-  ProcessId bridge;
-  ProcessId filer;          // QEMU, or the agent in host mode
-  std::string qmp_socket;   // guest mode
-  std::string config_text;  // the configuration that was applied, whole
+  ProcessId bridge;           // the keeper of the bridge daemon
+  ProcessId filer;            // QEMU, or the agent in host mode
+  std::string qmp_socket;     // guest mode
+  std::string config_text;    // the configuration that was applied, whole
 };
 
 // nullopt when there is no state file. Errors: kCorrupt for one that is no state of ours.

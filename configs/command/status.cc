@@ -73,7 +73,9 @@ Json Report(const Home& home, const RunningState& state, const configs::Applianc
                    {"user", config.smb.user},
                    {"password_file", home.PasswordFile()}}}};
   report["bridge"] = {{"running", live.is_bridge_running},
-                      {"pid", state.bridge.pid},
+                      {"pid", live.bridge.value("pid", 0)},
+                      {"keeper_pid", state.bridge.pid},
+                      {"keeper", live.keeper},
                       {"requests", totals.requests},
                       {"kicks_per_io", totals.PerRequest(totals.kicks)},
                       {"interrupts_per_io", totals.PerRequest(totals.interrupts)},
@@ -110,6 +112,11 @@ void Print(const Json& report) {
       "request\n",
       bridge["requests"].get<std::uint64_t>(), bridge["kicks_per_io"].get<double>(),
       bridge["interrupts_per_io"].get<double>(), bridge["copied_bytes_per_io"].get<double>());
+  const Json& keeper = bridge["keeper"];
+  if (keeper.value("restarts", 0) > 0) {
+    fmt::print("        started again {} times: the last one {}\n", keeper.value("restarts", 0),
+               keeper.value("last_end", "?"));
+  }
 }
 
 }  // namespace
@@ -133,7 +140,7 @@ int Status(const Home& home, bool as_json) {
   const bool is_healthy = live.is_bridge_running && live.HealthState() == "ready";
   if (!is_healthy) {
     fmt::print(stderr, "filer: {}{}; `filer up` starts again what is missing\n",
-               live.is_bridge_running ? "" : "the bridge is down, ",
+               live.is_bridge_running ? "" : "the bridge is " + live.BridgeState() + ", ",
                "file services: " + live.HealthState());
   }
   return is_healthy

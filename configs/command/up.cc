@@ -150,6 +150,11 @@ Result<void> Bring(const Home& home, const UpOptions& options, const Applied& ap
     live = Look(home, state);
   }
   if (!live.is_bridge_running) {
+    if (IsRunning(state.bridge)) {
+      Step step("ending the bridge, which is " + live.BridgeState());
+      FILER_TRY(StopProcess(state.bridge, kStopGrace));
+      step.Done();
+    }
     FILER_TRY(PrepareVolumes(applied));
     const bool is_fresh = !live.is_filer_running && !HasLeftServers(home);
     if (is_fresh) FILER_TRY(CheckNetwork(applied.config, options.mode));

@@ -27,16 +27,30 @@ main() {
       kill -KILL "$pid"
       strike filer
       ;;
-    bridge) strike bridge ;;
+    # Only the daemon: its keeper brings it back, and nobody has to run anything.
+    bridge)
+      pid=$(status_of .bridge.pid)
+      note "killing the bridge, pid $pid, after $(names) files"
+      kill -KILL "$pid"
+      ;;
   esac
   if [[ $victim != bridge ]]; then
     wait "$copy_pid" && fail "the copy did not notice that its server died"
     note "the copy ended: $(tail -n 1 "$home/copy.out")"
   fi
-  filer up --mode $mode
-  if [[ $victim == bridge ]]; then
+  if [[ $victim == host ]]; then
+    filer up --mode host
+  else
     # The driver finds the bridge again and sends again what was under way: the copy goes on without noticing.
     wait "$copy_pid" || fail "the copy did not survive the bridge's restart: $(tail -n 1 "$home/copy.out")"
+    [[ $(status_of .bridge.keeper.restarts) == 1 ]] || fail "status does not tell of the restart"
+    pid=$(status_of .bridge.pid)
+    note "another program for the bridge, which serves, and one that does not"
+    cp "$bin/host-bridge" "$home/host-bridge"
+    filer bridge upgrade --program "$home/host-bridge"
+    [[ $(status_of .bridge.pid) != "$pid" ]] || fail "the bridge was not replaced"
+    filer bridge upgrade --program /bin/true && fail "a program that serves nobody was taken"
+    filer status
   fi
   note "comparing what was acknowledged: $(names) names"
   touch "$home/journal.1"
