@@ -58,6 +58,8 @@ struct VolumeConfig {
   std::string path;  // file on this machine, absolute; default: HOME/volumes/NAME.img
   std::uint64_t size_bytes = 8ULL << 30;  // of a volume that is still to be made; multiple of 4096
   VolumeBackend backend = VolumeBackend::kFile;
+  std::uint64_t iops_max = 0;         // requests per second that the bridge takes; 0: all
+  std::uint64_t bytes_per_s_max = 0;  // of data; 0: all
   friend bool operator==(const VolumeConfig&, const VolumeConfig&) = default;
 };
 

@@ -23,10 +23,14 @@ constexpr std::array<std::string_view, 6> kGuestKeys = {"memory_mb", "cpus",    
                                                         "nic",       "address", "gateway"};
 constexpr std::array<std::string_view, 3> kNfsKeys = {"port", "mount_port", "address"};
 constexpr std::array<std::string_view, 3> kSmbKeys = {"port", "address", "user"};
-constexpr std::array<std::string_view, 4> kVolumeKeys = {"name", "path", "size", "backend"};
+constexpr std::array<std::string_view, 6> kVolumeKeys = {"name",    "path",     "size",
+                                                         "backend", "iops_max", "bandwidth_max"};
 constexpr std::array<std::string_view, 10> kExportKeys = {
     "name",   "path",          "volume",        "protocols", "read_only",
     "squash", "anonymous_uid", "anonymous_gid", "clients",   "mode"};
+
+constexpr std::int64_t kIopsMost = 1'000'000'000;
+constexpr std::uint64_t kBandwidthMin = 64 << 10;
 
 constexpr std::string_view kNameRule =
     "write 1 to 63 letters, digits, '.', '_' or '-' (not '-' first)";
@@ -153,6 +157,19 @@ void ReadSize(TableReader& reader, std::uint64_t& target) {
   }
 }
 
+// Bytes per second.
+void ReadBandwidth(TableReader& reader, std::uint64_t& target) {
+  std::string text;
+  if (!reader.TextOrInteger("bandwidth_max", false, text)) return;
+  const auto bytes = ParseSize(text);
+  if (!bytes.has_value() || bytes.value() < kBandwidthMin) {
+    reader.AddError("bandwidth_max",
+                    "is no number of bytes per second from 64K up; write e.g. \"200M\"");
+  } else {
+    target = bytes.value();
+  }
+}
+
 VolumeConfig ReadVolume(TableReader& reader, const std::string& home) {
   VolumeConfig volume;
   ReadName(reader, volume.name);
@@ -160,6 +177,8 @@ VolumeConfig ReadVolume(TableReader& reader, const std::string& home) {
   ReadPath(reader, volume.path, "/srv/main.img");
   ReadSize(reader, volume.size_bytes);
   reader.Word("backend", {VolumeBackend::kFile, VolumeBackend::kMemory}, volume.backend);
+  reader.Integer("iops_max", 1, kIopsMost, volume.iops_max);
+  ReadBandwidth(reader, volume.bytes_per_s_max);
   return volume;
 }
 

@@ -25,6 +25,8 @@ std::vector<std::string> BridgeCommand(const Home& home, const Installation& ins
     if (volume.backend == configs::VolumeBackend::kMemory) {
       text += fmt::format(",size={}", volume.size_bytes);
     }
+    if (volume.iops_max != 0) text += fmt::format(",iops={}", volume.iops_max);
+    if (volume.bytes_per_s_max != 0) text += fmt::format(",bps={}", volume.bytes_per_s_max);
     words.insert(words.end(), {"--volume", text});
   }
   return words;

@@ -26,6 +26,13 @@ int Doctor(const Home& home, bool is_probing, bool as_json);
 // is installed now.
 int BridgeUpgrade(const Home& home, const std::string& program, bool as_json);
 
+struct TopOptions {
+  bool is_once = false;
+  bool as_json = false;  // one sample
+};
+// Until it is interrupted, once per second; one sample where no terminal is.
+int Top(const Home& home, const TopOptions& options);
+
 struct VolumeOptions {
   std::string config_path;
   std::string name;
@@ -38,6 +45,7 @@ int VolumeCreate(const Home& home, const VolumeOptions& options);
 int VolumeList(const Home& home, const VolumeOptions& options);
 int VolumeShow(const Home& home, const VolumeOptions& options);
 int VolumeCheck(const Home& home, const VolumeOptions& options);
+int VolumeGrow(const Home& home, const VolumeOptions& options);
 
 // Runs ctest on the build folder, for one label or all, with the arguments after it.
 int Test(const std::string& what);

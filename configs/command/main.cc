@@ -22,6 +22,7 @@ struct Arguments {
   UpOptions up;
   VolumeOptions volume;
   std::string program;  // bridge upgrade
+  TopOptions top;
   std::string test_what = "all";
   std::function<int()> chosen;
 };
@@ -79,6 +80,16 @@ void AddVolume(CLI::App& app, Arguments& arguments) {
   add("check", "verify every structure of a volume that is not in use", VolumeCheck, true)
       ->add_flag("--data", arguments.volume.verify_data,
                  "also read all data and verify its checksums");
+  add("grow", "make a volume larger, also while it is served", VolumeGrow, true)
+      ->add_option("SIZE", arguments.volume.size, "its new size, such as 16G")
+      ->required();
+}
+
+void AddTop(CLI::App& app, Arguments& arguments) {
+  auto* top = app.add_subcommand("top", "what the bridge does now, once per second");
+  top->add_flag("--once", arguments.top.is_once, "one second, then end");
+  top->add_flag("--json", arguments.top.as_json, "one second as JSON, schema filer.top/1");
+  top->callback([&] { arguments.chosen = [&] { return Top(arguments.home, arguments.top); }; });
 }
 
 void AddBridge(CLI::App& app, Arguments& arguments) {
@@ -123,6 +134,7 @@ int Run(int count, char** words) {
   AddUpAndDown(app, arguments);
   AddVolume(app, arguments);
   AddBridge(app, arguments);
+  AddTop(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
   test->add_option("WHAT", arguments.test_what,
                    "unit, integration, tidy, sanitize, fuzz, long (soaks, hours), or all (but long)")

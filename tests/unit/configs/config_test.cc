@@ -119,6 +119,15 @@ TEST(ParseConfig, DerivedDefaultsFollowWhatIsGiven) {
   EXPECT_EQ(parsed.config.exports.at(0).volume, "v");
 }
 
+TEST(ParseConfig, AVolumeHasNoLimitsUnlessTheyAreGiven) {
+  EXPECT_EQ(ParseConfig("[[volume]]\nname = \"v\"\n", "x", "/h").config.volumes[0].iops_max, 0U);
+  const ParsedConfig parsed =
+      ParseConfig("[[volume]]\niops_max = 5000\nbandwidth_max = \"200M\"\n", "x", "/h");
+  ASSERT_THAT(parsed.errors, ElementsAre());
+  EXPECT_EQ(parsed.config.volumes[0].iops_max, 5000U);
+  EXPECT_EQ(parsed.config.volumes[0].bytes_per_s_max, 200ULL << 20);
+}
+
 TEST(ParseConfig, SaysEverythingAtOnceWithPlaces) {
   EXPECT_THAT(
       ErrorsOf("[guest]\n"
@@ -197,6 +206,9 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"[[volume]]\nsize = 100000001", "multiple of 4096"},
         BadCase{"[[volume]]\nsize = -1", "negative"},
         BadCase{"[[volume]]\npath = \"main.img\"", "absolute path"},
+        BadCase{"[[volume]]\niops_max = 0", "1 to 1000000000"},
+        BadCase{"[[volume]]\nbandwidth_max = \"fast\"", "bytes per second"},
+        BadCase{"[[volume]]\nbandwidth_max = 1000", "from 64K up"},
         BadCase{"[[volume]]\npath = \"/a/../b\"", "the part '..'"},
         BadCase{"[[volume]]\nbackend = \"null\"", "write one of file, memory"},
         BadCase{"[[export]]\nvolume = \"other\"", "no [[volume]] of that name"},

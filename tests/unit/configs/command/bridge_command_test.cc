@@ -22,5 +22,14 @@ TEST(BridgeCommand, NamesEveryVolumeAndTheCoreIfThereIsOne) {
   EXPECT_THAT(BridgeCommand(home, installation, config, std::nullopt), Not(Contains("--cpu")));
 }
 
+TEST(BridgeCommand, PassesTheLimitsOfAVolume) {
+  auto config = configs::DefaultConfig("/h");
+  config.volumes[0].iops_max = 20'000;
+  config.volumes[0].bytes_per_s_max = 200 << 20;
+  EXPECT_EQ(BridgeCommand({.root = "/h"}, {.programs = "/bin"}, config, std::nullopt).back(),
+            "name=main,backend=file,socket=/h/run/v0.sock,path=/h/volumes/main.img,iops=20000,"
+            "bps=209715200");
+}
+
 }  // namespace
 }  // namespace filer::command
