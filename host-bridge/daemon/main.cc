@@ -84,7 +84,10 @@ Result<void> Serve(const DaemonOptions& options, const sigset_t& signals) {
   int number = 0;
   ::sigwait(&signals, &number);
   FILER_LOG_INFO("stopping");
-  poller->Stop();  // the control socket answers until everything is durable
+  // Most of what has to become durable does while clients are still served: they may be waiting for
+  // the next daemon.
+  for (const auto& volume : poller->volumes()) static_cast<void>(volume->Flush().has_value());
+  poller->Stop();  // flushes again; the control socket answers until everything is durable
   server.reset();
   return Ok();
 }

@@ -51,7 +51,7 @@ class Volume {
   // What a session left is closed: takes the next client.
   void OnClosed();
   bool Round() { return session_ != nullptr && session_->Round(); }
-  // Makes all that was written durable. Blocking; with no session only.
+  // Makes all that was written durable. Blocking. Any thread.
   Result<void> Flush();
 
  private:

@@ -28,9 +28,11 @@ class FeaturesTest : public testing::Test {
  protected:
   void Serve(const std::string& options = "") {
     bridge_.MakeVolume("volume", kVolumeBytes);
+    Start(fmt::format("backend=file,path={}{}", bridge_.Path("volume"), options));
+  }
+  void Start(const std::string& options) {
     bridge_.Start(
-        {"--volume", fmt::format("name=main,backend=file,path={},socket={}{}",
-                                 bridge_.Path("volume"), bridge_.Path("socket"), options)});
+        {"--volume", fmt::format("name=main,socket={},{}", bridge_.Path("socket"), options)});
     DiskOptions disk;
     disk.arena_bytes = 16 * kMiB;
     disk.queue_count = 2;
@@ -141,7 +143,7 @@ TEST_F(FeaturesTest, AVolumeGrowsWhileItIsUsed) {
 }
 
 TEST_F(FeaturesTest, ALimitHoldsOnAllQueuesAndCanBeLifted) {
-  Serve(",iops=400");
+  Start("backend=memory,size=16M,iops=400");
   std::array<std::uint64_t, 2> done{};
   std::array<std::uint32_t, 2> in_flight{};
   const auto run = [&](std::chrono::milliseconds duration) {
@@ -170,9 +172,9 @@ TEST_F(FeaturesTest, ALimitHoldsOnAllQueuesAndCanBeLifted) {
   const auto polls = bridge_.Call("status")["poller"]["polls"].get<std::uint64_t>();
   run(2000ms);
   const std::uint64_t both = done[0] + done[1];
-  EXPECT_GT(both, 600U);
   EXPECT_LT(both, 900U);
-  EXPECT_GT(std::min(done[0], done[1]) * 3, both) << done[0] << " and " << done[1];
+  EXPECT_GT(both, 300U);  // fewer than 800 where the machine has others to serve
+  EXPECT_GT(std::min(done[0], done[1]) * 4, both) << done[0] << " and " << done[1];
   EXPECT_GT(bridge_.Counters()["holds"], 0);
   // It sleeps meanwhile: a poller that spins does millions of rounds per second.
   const auto rounds = bridge_.Call("status")["poller"]["polls"].get<std::uint64_t>() - polls;
@@ -182,7 +184,7 @@ TEST_F(FeaturesTest, ALimitHoldsOnAllQueuesAndCanBeLifted) {
   EXPECT_EQ(limits["iops"], 400);
   bridge_.Call("limit", {{"volume", "main"}});
   run(500ms);
-  EXPECT_GT(done[0] + done[1], 300U) << "still held back";
+  EXPECT_GT(done[0] + done[1], 1000U) << "still held back";
   EXPECT_THROW(bridge_.Call("limit", {{"volume", "main"}, {"iops", -1}}), std::exception);
 }
 
