@@ -167,6 +167,7 @@ bool Poller::TakeEvents(int timeout_ms) {
       case WaitKind::kWake: {
         std::uint64_t wakes = 0;
         [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &wakes, sizeof(wakes));
+        did_work = true;  // there is a reason: no sleep before Run has looked for it
         break;
       }
       case WaitKind::kSession:  // visited below

@@ -1,6 +1,9 @@
 // Sessions end to end: a fake driver on a real socket, a real poller, the memory backend.
 #include "host-bridge/target/session.h"
 
+#include <atomic>
+#include <thread>
+
 #include "tests/unit/host-bridge/target/session_test.h"
 
 namespace filer::bridge {
@@ -131,6 +134,27 @@ TEST_F(SessionTest, SurvivesAClientThatTruncatesItsMemory) {
   EXPECT_TRUE(driver.IsClosed());
   ExpectOthersAreServed();
   ExpectNextClientIsServed();
+}
+
+// Whatever the poller does when it is told to stop: a wake-up that it takes on its way to sleep
+// counts, too.
+TEST_F(SessionTest, StopsAtAnyMoment) {
+  std::atomic<bool> is_over = false;
+  std::thread busy([&] {
+    while (!is_over) std::this_thread::yield();
+  });
+  for (int i = 0; i < 400; ++i) {
+    auto backend = OpenMemoryBackend(kVolumeBytes);
+    std::vector<std::unique_ptr<Volume>> volumes;
+    volumes.push_back(Volume::Create({"three", Path("three"), 1}, std::move(backend).assume_value())
+                          .assume_value());
+    auto poller = Poller::Create({.idle_us = 200}, std::move(volumes)).assume_value();
+    ASSERT_TRUE(poller->Start().has_value());
+    std::this_thread::sleep_for(std::chrono::microseconds(100 + i));
+    poller->Stop();
+  }
+  is_over = true;
+  busy.join();
 }
 
 TEST_F(SessionTest, ReturnsTheNextAvailIndexWhenStopped) {
