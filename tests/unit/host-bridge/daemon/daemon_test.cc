@@ -157,6 +157,7 @@ TEST_F(DaemonTest, SurvivesTruncatedMemoryWhenConfined) {
   driver.Start();
   ASSERT_EQ(driver.Do(virtio::kRequestIn, 0, 512), virtio::kStatusOk);
   ASSERT_EQ(::ftruncate(driver.memory().fd(), 0), 0);
+  driver.Kick();  // it may sleep already, and a sleeper does not look at the memory
   EXPECT_TRUE(driver.IsClosed());
   ExpectServes();
   EXPECT_EQ(Stop(), 0) << Log();
