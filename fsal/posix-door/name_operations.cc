@@ -3,12 +3,16 @@
 #include <sys/sysmacros.h>
 
 #include <cerrno>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "fsal/posix-door/operations.h"
 
 namespace filer::posix_door {
 namespace {
+
+constexpr int kLookupTriesMax = 8;  // of a name that is renamed over all the time
 
 void ReplyEntry(fuse_req_t request, DoorState& state, std::uint64_t begin, fuse_ino_t parent,
                 const char* name, const Result<engine::Attributes>& found) {
@@ -17,10 +21,21 @@ void ReplyEntry(fuse_req_t request, DoorState& state, std::uint64_t begin, fuse_
   fuse_reply_entry(request, &entry);
 }
 
+// Directories are held while they are open, which is enough: they are not renamed over in passing.
+Result<engine::Attributes> FindAndHold(DoorState& state, engine::NodeId directory,
+                                       std::string_view name) {
+  for (int tries = 1;; ++tries) {
+    auto found = state.engine.Lookup(directory, name);
+    const bool is_held = !found.has_value() || found.value().kind == engine::NodeKind::kDirectory ||
+                         state.answered.Hold(found.value().id);
+    if (is_held || tries == kLookupTriesMax) return found;
+  }
+}
+
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
   Answer(request, [&](DoorState& state) {
     const std::uint64_t begin = state.kernel.Begin();
-    const auto found = state.engine.Lookup(state.Node(parent), name);
+    const auto found = FindAndHold(state, state.Node(parent), name);
     if (!found.has_value() && found.error() == Errc::kNotFound) {
       // Inode 0: that there is none may be remembered, too.
       fuse_entry_param none = {};
@@ -34,9 +49,19 @@ void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
   });
 }
 
-// Lookups hold nothing (operations.h), so there is nothing to forget.
-void Forget(fuse_req_t request, fuse_ino_t, std::uint64_t) noexcept { fuse_reply_none(request); }
-void ForgetMulti(fuse_req_t request, std::size_t, fuse_forget_data*) noexcept {
+// Takes no answer.
+void Forget(fuse_req_t request, fuse_ino_t inode, std::uint64_t count) noexcept {
+  engine::SetDoor(engine::kDoorPosix);
+  DoorState& state = StateOf(request);
+  state.answered.Forget(state.Node(inode), count);
+  fuse_reply_none(request);
+}
+void ForgetMulti(fuse_req_t request, std::size_t count, fuse_forget_data* forgotten) noexcept {
+  engine::SetDoor(engine::kDoorPosix);
+  DoorState& state = StateOf(request);
+  for (const fuse_forget_data& one : std::span(forgotten, count)) {
+    state.answered.Forget(state.Node(one.ino), one.nlookup);
+  }
   fuse_reply_none(request);
 }
 

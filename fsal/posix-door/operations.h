@@ -5,9 +5,9 @@
 // page cache (direct I/O).
 // Access by mode bits is checked by the kernel (mount option default_permissions) with the
 // attributes it just asked for, so the engine is called as a trusted caller. An open file or
-// directory is held in the engine (Hold) until its release, so it outlives its last name; a lookup
-// alone holds nothing, and the answer for a node that has gone is ESTALE, which makes the kernel
-// look the path up again. flock(2) is not implemented here on purpose: the kernel then keeps those
+// directory is held in the engine (Hold) until its release, so it outlives its last name, and so is,
+// for a moment, what a lookup answered (answered_nodes.h). The answer for a node that has gone is
+// ESTALE, which makes the kernel look the path up again, once. flock(2) is not implemented here on purpose: the kernel then keeps those
 // locks among the programs of this mount, as on a local disk, apart from byte-range locks (which do
 // reach the engine). Errors: every callback answers exactly once and is noexcept.
 #pragma once
@@ -23,6 +23,7 @@
 #include "base/log.h"
 #include "base/thread_annotations.h"
 #include "fsal/engine/engine.h"
+#include "fsal/posix-door/answered_nodes.h"
 #include "fsal/posix-door/convert.h"
 #include "fsal/posix-door/fuse_api.h"
 #include "fsal/posix-door/kernel_cache.h"
@@ -36,13 +37,15 @@ struct DoorState {
       : engine(of_engine),
         root(of_engine.Root()),
         uses_page_cache(with_page_cache),
-        waiters(of_engine) {}
+        waiters(of_engine),
+        answered(of_engine) {}
 
   engine::Engine& engine;
   const engine::NodeId root;
   const bool uses_page_cache;
   LockWaiters waiters;
   KernelCache kernel;
+  AnsweredNodes answered;
 
   // Appends (O_APPEND) take the end of the file from the engine; one at a time per stripe.
   static constexpr std::size_t kAppendStripes = 64;

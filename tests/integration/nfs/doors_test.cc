@@ -121,6 +121,20 @@ TEST_P(Doors, WhatTheKernelRemembersIsOutdatedByNfs) {
 
 // Programs change one folder through the kernel, which holds its lock meanwhile, and NFS clients
 // change the same one, which has to be told to the kernel: nobody may wait for good.
+// The kernel still knows it, and has forgotten nothing.
+TEST_P(Doors, ALookupByPosixKeepsSpaceForAMomentOnly) {
+  const auto free_bytes = [this] { return std::filesystem::space(door_).free; };
+  ASSERT_EQ(client_->WriteFile("/big", Pattern(8 << 20, 1)), 0);
+  ASSERT_TRUE(std::filesystem::exists(door_ + "/big"));
+  const std::uintmax_t full = free_bytes();
+  std::this_thread::sleep_for(std::chrono::milliseconds(400));  // no word of it is due any more
+  ASSERT_EQ(nfs_unlink(**client_, "/big"), 0);
+  for (int i = 0; i < 1000 && free_bytes() < full + (4 << 20); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_GE(free_bytes(), full + (4 << 20));
+}
+
 TEST_P(Doors, ChangesOfOneFolderFromBothSidesGoOn) {
   ASSERT_EQ(nfs_mkdir(**client_, "/d"), 0);
   constexpr int kRounds = 100;

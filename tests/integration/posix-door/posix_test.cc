@@ -11,9 +11,13 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <set>
+#include <thread>
 
+#include "fsal/posix-door/answered_nodes.h"
 #include "tests/integration/posix-door/mounted_volume.h"
 
 namespace filer::posix_door {
@@ -234,6 +238,7 @@ TEST_F(Posix, RenameIsAtomicForReaders) {
   Put("target", "old");
   std::atomic<bool> must_end{false};
   std::atomic<int> missing{0};
+  std::atomic<int> failure{0};
   std::atomic<int> opened{0};
   std::thread reader([&] {
     while (!must_end) {
@@ -242,6 +247,7 @@ TEST_F(Posix, RenameIsAtomicForReaders) {
         ++opened;
       } else {
         ++missing;
+        failure = errno;
       }
     }
   });
@@ -251,9 +257,42 @@ TEST_F(Posix, RenameIsAtomicForReaders) {
   }
   must_end = true;
   reader.join();
-  EXPECT_EQ(missing, 0);
+  EXPECT_EQ(missing, 0) << std::strerror(failure);
   EXPECT_GT(opened, 0);
   EXPECT_EQ(Get("target"), "299");
+}
+
+// What open(2) does between its lookup and its open, held still.
+TEST_F(Posix, AFileThatWasLookedUpOutlivesItsName) {
+  Put("target", "old");
+  const UniqueFd looked_up(open(At("target").c_str(), O_PATH));
+  ASSERT_TRUE(looked_up.is_open());
+  Put("new", "new");
+  ASSERT_EQ(rename(At("new").c_str(), At("target").c_str()), 0);
+  const std::string path = "/proc/self/fd/" + std::to_string(looked_up.get());
+  const auto read = ReadWholeFile(path);
+  ASSERT_TRUE(read.has_value()) << read.error().message();
+  EXPECT_EQ(read.value(), "old");
+  EXPECT_EQ(Get("target"), "new");
+}
+
+TEST_F(Posix, ALookupDoesNotKeepTheSpaceOfWhatIsRemoved) {
+  const auto free_blocks = [this] {
+    struct statvfs status = {};
+    EXPECT_EQ(statvfs(Mount().c_str(), &status), 0);
+    return status.f_bfree;
+  };
+  const fsblkcnt_t before = free_blocks();
+  Put("big", std::string(8 << 20, 'x'));
+  Status("big");
+  const fsblkcnt_t full = free_blocks();
+  ASSERT_LT(full + 1024, before);
+  ASSERT_EQ(unlink(At("big").c_str()), 0);
+  const auto end = std::chrono::steady_clock::now() + AnsweredNodes::kHoldTime / 2;
+  while (free_blocks() < full + 1024 && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_GE(free_blocks(), full + 1024);
 }
 
 TEST_F(Posix, MappedPrivatelyForPrograms) {
