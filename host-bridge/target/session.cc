@@ -163,15 +163,16 @@ Result<void> Session::Answer(const Message& message, const Result<void>& result,
 bool Session::Round() {
   bool did_work = false;
   const auto count = static_cast<std::uint32_t>(rings_.size());
-  // What the limits leave goes to another queue first each time.
-  if (options_.limiter != nullptr && options_.limiter->is_limited() && ++first_ring_ >= count) {
-    first_ring_ = 0;
-  }
+  const bool is_limited = options_.limiter != nullptr && options_.limiter->is_limited();
+  const std::uint32_t first = first_ring_ < count ? first_ring_ : 0;
   for (std::uint32_t at = 0; at < count; ++at) {
-    const std::uint32_t i = first_ring_ + at < count ? first_ring_ + at : first_ring_ + at - count;
+    const std::uint32_t i = first + at < count ? first + at : first + at - count;
     Ring& ring = rings_[i];
     if (ring.queue == nullptr) continue;
-    did_work |= ring.queue->Round();
+    const bool has_worked = ring.queue->Round();
+    // What the limits let through goes first to the queue behind the one that had it first now.
+    if (is_limited && has_worked && !did_work) first_ring_ = i + 1;
+    did_work |= has_worked;
     if (ring.queue->fault() != RingFault::kNone && !ring.is_broken) ReportFault(i);
     if (const IotlbMiss* miss = ring.queue->miss(); miss != nullptr) AskForMiss(ring, *miss);
   }
