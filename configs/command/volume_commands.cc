@@ -116,6 +116,7 @@ int VolumeList(const Home& home, const VolumeOptions& options) {
     if (inspected) {
       info = inspected.value();
     } else {
+      if (const auto measured = MeasureVolume(volume)) info = measured.value();
       info.state = inspected.error() == Errc::kBusy
                        ? "in use"
                        : std::string(ErrcText(inspected.error().code()));

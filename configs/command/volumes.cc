@@ -65,7 +65,7 @@ std::string UuidText(const std::uint8_t (&uuid)[16]) {
 
 }  // namespace
 
-Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume) {
+Result<VolumeInfo> MeasureVolume(const configs::VolumeConfig& volume) {
   VolumeInfo info{.name = volume.name, .path = volume.path};
   struct stat status {};
   if (::stat(volume.path.c_str(), &status) != 0) {
@@ -78,6 +78,11 @@ Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume) {
   }
   info.size_bytes = static_cast<std::uint64_t>(status.st_size);
   info.allocated_bytes = static_cast<std::uint64_t>(status.st_blocks) * kSectorBytes;
+  return info;
+}
+
+Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume) {
+  VolumeInfo info = FILER_TRY(MeasureVolume(volume));
   auto device = engine::OpenFileDevice({.path = volume.path,
                                         .is_read_only = true,
                                         .pool_bytes = kToolPoolBytes,

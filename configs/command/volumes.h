@@ -30,6 +30,8 @@ Result<void> CreateVolume(const configs::VolumeConfig& volume);
 // Where a volume of that path is made. What is left there is nobody's, unless it is locked.
 std::string UnfinishedPath(const std::string& path);
 
+// Only its file: name, path and sizes. Also of a volume in use. Errors: kNotFound, kSystem.
+Result<VolumeInfo> MeasureVolume(const configs::VolumeConfig& volume);
 // Errors, each with a message that names the file and the remedy: kNotFound, kTooSmall, kNotOurs,
 // kNewerVersion, kBusy, kCorrupt.
 Result<VolumeInfo> InspectVolume(const configs::VolumeConfig& volume);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A home with a blank in its name, reached through a symbolic link: the kernel's mount table and the command lines of processes have
-# neither the link nor, as it is, the blank.
+# neither the link nor, as it is, the blank. In it, a volume grows under the filer.
 here=$(dirname "$(readlink -f "$0")")
 home_name='real home'
 source "$here/lib.sh"
@@ -12,8 +12,10 @@ mount_precious() {
   mount --bind "$scratch/precious" "$home/run/f/some where"
 }
 
+size_of_main() { filer volume list --json | jq '.volumes[0].size_bytes'; }
+
 main() {
-  local line
+  local line before
   new_filer </dev/null
   ln -s "$home" "$scratch/link"
   export FILER_HOME=$scratch/link
@@ -41,6 +43,18 @@ main() {
   expect_nothing_left
   filer up --mode host
   [[ $(<"$home/run/f/door/share/file") == served ]] || fail "the file is gone"
+
+  note "a volume grows while it is served, and is listed as what it is"
+  before=$(size_of_main)
+  filer volume grow main $((before + (64 << 20)))
+  [[ $(size_of_main) == $((before + (64 << 20))) ]] || fail "volume list says $(size_of_main), was $before"
+  filer volume grow main "$before" && fail "a volume shrank"
+  [[ $(filer status --json | jq .volumes[0].size_bytes) == $((before + (64 << 20))) ]] || fail "the bridge did not notice"
+  filer top --once | grep -q ^main || fail "top does not show the volume"
+  echo served >"$home/run/f/door/share/file"
+  filer down
+  filer up --mode host
+  [[ $(<"$home/run/f/door/share/file") == served ]] || fail "the file is gone from the larger volume"
   filer down
   expect_nothing_left
   expect_sound_volume
