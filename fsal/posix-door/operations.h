@@ -5,11 +5,12 @@
 // page cache (direct I/O).
 // Access by mode bits is checked by the kernel (mount option default_permissions) with the
 // attributes it just asked for, so the engine is called as a trusted caller. An open file or
-// directory is held in the engine (Hold) until its release, so it outlives its last name, and so is,
-// for a moment, what a lookup answered (answered_nodes.h). The answer for a node that has gone is
-// ESTALE, which makes the kernel look the path up again, once. flock(2) is not implemented here on purpose: the kernel then keeps those
-// locks among the programs of this mount, as on a local disk, apart from byte-range locks (which do
-// reach the engine). Errors: every callback answers exactly once and is noexcept.
+// directory is held in the engine (Hold) until its release, so it outlives its last name, and so
+// is, for a moment, what a lookup answered (answered_nodes.h). The answer for a node that has gone
+// is ESTALE, which makes the kernel look the path up again, once. flock(2) stays with the kernel,
+// which keeps those locks among the programs of this mount, as on a local disk, apart from
+// byte-range locks (which do reach the engine). Errors: every callback answers exactly once and is
+// noexcept.
 #pragma once
 
 #include <array>

@@ -174,7 +174,8 @@ TEST_F(FeaturesTest, ALimitHoldsOnAllQueuesAndCanBeLifted) {
   const std::uint64_t both = done[0] + done[1];
   EXPECT_LT(both, 900U);
   EXPECT_GT(both, 300U);  // fewer than 800 where the machine has others to serve
-  EXPECT_GT(std::min(done[0], done[1]) * 4, both) << done[0] << " and " << done[1];
+  // In turns: half each, but for what came together in one round.
+  EXPECT_GT(std::min(done[0], done[1]) * 5, both * 2) << done[0] << " and " << done[1];
   EXPECT_GT(bridge_.Counters()["holds"], 0);
   // It sleeps meanwhile: a poller that spins does millions of rounds per second.
   const auto rounds = bridge_.Call("status")["poller"]["polls"].get<std::uint64_t>() - polls;
