@@ -329,8 +329,8 @@ void DriverQueue::PrefetchStatus(std::uint16_t pending) const {
 DiskCompletion DriverQueue::Finish(std::uint16_t head) {
   RequestPrivate& own = requests_[head];
   const std::uint8_t status = LoadOnce(own.shared->status);
-  // For the next time, now that the line is here.
-  StoreOnce(own.shared->status, kStatusNotWritten);
+  // An OK stays: the device's next one is no new value, and the line stays in both caches.
+  if (status != virtio::kStatusOk) StoreOnce(own.shared->status, kStatusNotWritten);
   std::uint16_t at = head;
   for (std::uint16_t i = 0; i < own.chain_length; ++i) {
     GiveFree(at);

@@ -94,7 +94,7 @@ class DriverQueue final : public DiskQueue {
   struct alignas(128) RequestShared {
     virtio::Descriptor table[3];  // header, data, status; of a transfer of one piece
     virtio::RequestHeader header;
-    alignas(64) std::uint8_t status;  // never OK before the device says so
+    alignas(64) std::uint8_t status;  // of the last request, unless that failed
     virtio::RangeSegment range;
   };
   static_assert(sizeof(RequestShared) == 128 && offsetof(RequestShared, status) == 64);

@@ -66,10 +66,13 @@ bool BlockQueue::Round() {
   return did_work;
 }
 
-// Of one round; called when its first one was popped.
-std::uint32_t BlockQueue::RoundRequests() const {
+// Of one round; called when its first one was popped. What is pending at this moment says little:
+// a front end that has just been given a round's completions is filling up again. How deep it has
+// been of late says what it keeps in flight.
+std::uint32_t BlockQueue::RoundRequests() {
   if (!is_synchronous_) return kRoundRequestsMax;
-  return std::clamp(ring_.Pending() / 4, kSynchronousRoundRequestsMin,
+  depth_of_late_ = std::max(ring_.Pending() + 1, depth_of_late_ - (depth_of_late_ + 15) / 16);
+  return std::clamp(depth_of_late_ * 2 / 5, kSynchronousRoundRequestsMin,
                     kSynchronousRoundRequestsMax);
 }
 
@@ -104,7 +107,7 @@ bool BlockQueue::TakeRequests() {
       }
       ++in_flight_;
       // Most likely where it was last time. A lone request's front end waits for that line itself.
-      if (ring_.Pending() > 0) virtio::PrefetchForWrite(slots_[head].status_byte);
+      if (ring_.Pending() > 0) __builtin_prefetch(slots_[head].status_byte);
       if (taken % DeviceQueue::kPrefetchCount == 0) ring_.PrefetchFollowing(space_);
     }
     if (taken == 0) {
@@ -306,7 +309,8 @@ void BlockQueue::Count(const Slot& slot, bool is_ok) {
 
 void BlockQueue::Return(std::uint16_t head, std::uint8_t* status_byte, std::uint8_t status,
                         std::uint32_t used_length) {
-  virtio::StoreOnce(*status_byte, status);
+  // A driver that leaves the last status there gets no line back that says the same.
+  if (virtio::LoadOnce(*status_byte) != status) virtio::StoreOnce(*status_byte, status);
   ring_.PushUsed(head, used_length);
   if (inflight_.is_used()) inflight_.AddToBatch(head);
   --in_flight_;

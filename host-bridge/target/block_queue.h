@@ -76,7 +76,7 @@ class BlockQueue {
 
   bool MayTake();
   bool TakeRequests();
-  std::uint32_t RoundRequests() const;
+  std::uint32_t RoundRequests();
   bool TakeSmall(std::uint16_t head, std::uint64_t& round_bytes);
   bool TakeOne(std::uint16_t head, std::uint64_t& round_bytes);
   void Submit(std::uint16_t head, const ParsedRequest& request);
@@ -111,7 +111,8 @@ class BlockQueue {
   std::uint64_t reap_ticks_ = 0;    // of the completions at hand; 0: not read yet
   bool is_interrupt_owed_ = false;  // the kernel could not send it
   std::uint32_t in_flight_ = 0;
-  bool is_synchronous_ = false;  // the backend completes inside Poll
+  std::uint32_t depth_of_late_ = 0;  // most requests that were published at once, slowly forgotten
+  bool is_synchronous_ = false;      // the backend completes inside Poll
   bool is_accepting_ = true;
   bool has_miss_ = false;
   IotlbMiss miss_;

@@ -19,7 +19,7 @@ inline constexpr std::uint32_t kWriteZeroesSectorsMax = (64U << 20) / 512;
 // Per queue and poll round, so that one queue cannot starve the others.
 inline constexpr std::uint32_t kRoundRequestsMax = 128;
 // Where the backend completes at once, the front end works on what is published while we go on with
-// the rest: a quarter of what is pending, within these.
+// the rest: two fifths of its depth of late, within these.
 inline constexpr std::uint32_t kSynchronousRoundRequestsMin = 4;
 inline constexpr std::uint32_t kSynchronousRoundRequestsMax = 16;
 inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;

@@ -105,11 +105,6 @@ template <typename T>
 void StoreRelease(T& shared, T value) {
   __atomic_store_n(&shared, value, __ATOMIC_RELEASE);
 }
-// A line that will be written here and was last written by the other end: its way is begun. An
-// address that is not mapped does no harm.
-inline void PrefetchForWrite(const void* address) {
-  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(address)));
-}
 // Between publishing an index and reading the other end's event field (and the reverse there):
 // without it both may miss the other's store and sleep.
 inline void FullFence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
