@@ -59,10 +59,11 @@ std::uint64_t DriverQueue::MemoryBytes(const DriverQueueOptions& options) {
   const std::uint64_t per_descriptor =
       sizeof(RequestShared) + (options.has_indirect ? TableBytes(options) : 0);
   // Each carved piece is aligned to its size: at worst it doubles.
-  const std::uint64_t rings = 2 * (std::bit_ceil(virtio::DescriptorTableBytes(options.queue_size)) +
-                                   std::bit_ceil(virtio::AvailRingBytes(options.queue_size)) +
-                                   std::bit_ceil(virtio::UsedRingBytes(options.queue_size)));
-  return rings + options.queue_size * per_descriptor + 2 * kBlockBytes;
+  const std::uint64_t rings =
+      2 * (std::bit_ceil(virtio::DescriptorTableBytes(options.queue_size)) +
+           std::bit_ceil(offsetof(LoneAvail, ring) + virtio::AvailRingBytes(options.queue_size)) +
+           std::bit_ceil(virtio::UsedRingBytes(options.queue_size)));
+  return rings + options.queue_size * per_descriptor + sizeof(RequestShared) + 2 * kBlockBytes;
 }
 
 DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
@@ -81,7 +82,11 @@ DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
     return static_cast<void*>(memory.Carve(bytes, align));
   };
   descriptors_ = static_cast<Descriptor*>(carve(virtio::DescriptorTableBytes(size)));
-  avail_ = static_cast<virtio::AvailRing*>(carve(virtio::AvailRingBytes(size)));
+  lone_ = static_cast<LoneAvail*>(carve(offsetof(LoneAvail, ring) + virtio::AvailRingBytes(size)));
+  lone_answer_ = static_cast<StatusLine*>(carve(sizeof(StatusLine)));
+  lone_address_ = map.Translate(&lone_->line, sizeof(RequestLine)).address;
+  lone_status_address_ = map.Translate(&lone_answer_->status, 1).address;
+  avail_ = &lone_->ring;
   used_ = static_cast<virtio::UsedRing*>(carve(virtio::UsedRingBytes(size)));
   const GateClosure closure(gate_);
   requests_.resize(size);
@@ -99,6 +104,7 @@ DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
   for (std::uint32_t i = 0; i < size && options.has_indirect; ++i) {
     tables_.push_back(static_cast<Descriptor*>(carve(TableBytes(options))));
   }
+  InitLone();
   QuietInterrupts();
 }
 
@@ -110,15 +116,29 @@ RingAddresses DriverQueue::Addresses() const {
 }
 
 // What stays the same from one small transfer to the next.
+void DriverQueue::InitLine(RequestLine& line, std::uint64_t address, std::uint64_t status_address) {
+  line.table[0] = {address + offsetof(RequestLine, header), sizeof(virtio::RequestHeader),
+                   virtio::kDescriptorNext, 1};
+  line.table[2] = {status_address, 1, virtio::kDescriptorWrite, 0};
+  line.header.reserved = 0;
+}
+
 void DriverQueue::InitShared(RequestPrivate& own) {
-  RequestShared& shared = *own.shared;
-  shared.table[0] = {own.shared_address + offsetof(RequestShared, header),
-                     sizeof(virtio::RequestHeader), virtio::kDescriptorNext, 1};
-  shared.table[2] = {own.shared_address + offsetof(RequestShared, status), 1,
-                     virtio::kDescriptorWrite, 0};
-  shared.header.reserved = 0;
-  StoreOnce(shared.status, kStatusNotWritten);
-  own.is_small = false;
+  InitLine(own.shared->line, own.shared_address, own.shared_address + kStatusOffset);
+  StoreOnce(own.shared->answer.status, kStatusNotWritten);
+}
+
+void DriverQueue::InitLone() {
+  InitLine(lone_line_, lone_address_, lone_status_address_);
+  InitLine(lone_->line, lone_address_, lone_status_address_);
+  StoreOnce(lone_answer_->status, kStatusNotWritten);
+}
+
+// In one go with the index behind it: the device polls that line, and would take it away between.
+void DriverQueue::WriteLone() {
+  lone_->line.table[1] = lone_line_.table[1];
+  lone_->line.header = lone_line_.header;
+  must_write_lone_ = false;
 }
 
 void DriverQueue::QuietInterrupts() {
@@ -160,25 +180,26 @@ Result<std::uint32_t> DriverQueue::Build(const DiskRequest& request, std::uint16
   const std::uint64_t shared_address = requests_[head].shared_address;
   RequestShared& shared = *requests_[head].shared;
   std::uint32_t count = 0;
-  table[count++] = {shared_address + offsetof(RequestShared, header), sizeof(virtio::RequestHeader),
+  table[count++] = {shared_address + offsetof(RequestLine, header), sizeof(virtio::RequestHeader),
                     virtio::kDescriptorNext, 0};
-  shared.header.type = TypeOf(request.operation);
-  shared.header.reserved = 0;
+  virtio::RequestHeader& header = shared.line.header;
+  header.type = TypeOf(request.operation);
+  header.reserved = 0;
   const bool is_transfer =
       IsInbound(request.operation) || request.operation == DiskOperation::kWrite;
-  shared.header.sector = is_transfer ? request.offset_bytes / kSectorBytes : 0;
+  header.sector = is_transfer ? request.offset_bytes / kSectorBytes : 0;
   if (is_transfer) {
     count += FILER_TRY(BuildData(request, table.subspan(count)));
   } else if (request.operation != DiskOperation::kFlush) {
     if (request.length_bytes / kSectorBytes > UINT32_MAX) return Errc::kInvalidArgument;
-    shared.range.sector = request.offset_bytes / kSectorBytes;
-    shared.range.sector_count = static_cast<std::uint32_t>(request.length_bytes / kSectorBytes);
-    shared.range.flags = 0;
-    table[count++] = {shared_address + offsetof(RequestShared, range), sizeof(virtio::RangeSegment),
+    shared.answer.range.sector = request.offset_bytes / kSectorBytes;
+    shared.answer.range.sector_count =
+        static_cast<std::uint32_t>(request.length_bytes / kSectorBytes);
+    shared.answer.range.flags = 0;
+    table[count++] = {shared_address + kRangeOffset, sizeof(virtio::RangeSegment),
                       virtio::kDescriptorNext, 0};
   }
-  table[count++] = {shared_address + offsetof(RequestShared, status), 1, virtio::kDescriptorWrite,
-                    0};
+  table[count++] = {shared_address + kStatusOffset, 1, virtio::kDescriptorWrite, 0};
   return count;
 }
 
@@ -198,16 +219,19 @@ bool DriverQueue::PlaceSmall(const DiskRequest& request, std::uint16_t head) {
   if (piece.length_bytes != length) return false;
 
   RequestPrivate& own = requests_[head];
-  RequestShared& shared = *own.shared;
+  const bool is_lone = in_flight_ == 0;
+  RequestLine& line = is_lone ? lone_line_ : own.shared->line;
   const auto flags = static_cast<std::uint16_t>(virtio::kDescriptorNext |
                                                 (is_read ? virtio::kDescriptorWrite : 0));
-  shared.table[1] = {piece.address, static_cast<std::uint32_t>(length), flags, 2};
-  shared.header.type = is_read ? virtio::kRequestIn : virtio::kRequestOut;
-  shared.header.sector = request.offset_bytes / kSectorBytes;
-  if (!own.is_small) {
-    descriptors_[head] = {own.shared_address + offsetof(RequestShared, table), sizeof(shared.table),
-                          virtio::kDescriptorIndirect, 0};
-    own.is_small = true;
+  line.table[1] = {piece.address, static_cast<std::uint32_t>(length), flags, 2};
+  line.header.type = is_read ? virtio::kRequestIn : virtio::kRequestOut;
+  line.header.sector = request.offset_bytes / kSectorBytes;
+  must_write_lone_ |= is_lone;
+  own.answer = is_lone ? lone_answer_ : &own.shared->answer;
+  const std::uint64_t table_address = is_lone ? lone_address_ : own.shared_address;
+  if (own.table_address != table_address) {
+    own.table_address = table_address;
+    descriptors_[head] = {table_address, sizeof(line.table), virtio::kDescriptorIndirect, 0};
   }
   own.chain_length = 1;
   return true;
@@ -225,7 +249,8 @@ Result<std::uint16_t> DriverQueue::Place(const DiskRequest& request) {
     descriptors_[head] = {map_.Translate(table.data(), 1).address,
                           static_cast<std::uint32_t>(count * sizeof(Descriptor)),
                           virtio::kDescriptorIndirect, 0};
-    requests_[head].is_small = false;
+    requests_[head].table_address = 0;
+    requests_[head].answer = &requests_[head].shared->answer;
     requests_[head].chain_length = 1;
     return TakeFree();
   }
@@ -241,6 +266,7 @@ Result<std::uint16_t> DriverQueue::Place(const DiskRequest& request) {
     chain_next_[at] = next;
     at = next;
   }
+  requests_[head].answer = &requests_[head].shared->answer;
   requests_[head].chain_length = static_cast<std::uint16_t>(count);
   return head;
 }
@@ -272,6 +298,7 @@ void DriverQueue::Publish() {
   if (published_ == next_avail_ || is_broken_) return;
   const std::uint16_t before = published_;
   published_ = next_avail_;
+  if (must_write_lone_) WriteLone();
   StoreRelease(avail_->index, published_);  // pairs with the device's acquire load of avail->idx
   // Before we look whether the device sleeps; it looks at the index once more after it said so.
   virtio::FullFence();
@@ -322,15 +349,15 @@ std::optional<Error> DriverQueue::TakeUsed(std::uint16_t& head) {
 void DriverQueue::PrefetchStatus(std::uint16_t pending) const {
   for (std::uint16_t i = 0; i < std::min(pending, kPrefetchMax); ++i) {
     const std::uint16_t head = avail_heads_[static_cast<std::uint16_t>(last_used_ + i) & mask_];
-    __builtin_prefetch(&requests_[head].shared->status);
+    __builtin_prefetch(requests_[head].answer);
   }
 }
 
 DiskCompletion DriverQueue::Finish(std::uint16_t head) {
   RequestPrivate& own = requests_[head];
-  const std::uint8_t status = LoadOnce(own.shared->status);
+  const std::uint8_t status = LoadOnce(own.answer->status);
   // An OK stays: the device's next one is no new value, and the line stays in both caches.
-  if (status != virtio::kStatusOk) StoreOnce(own.shared->status, kStatusNotWritten);
+  if (status != virtio::kStatusOk) StoreOnce(own.answer->status, kStatusNotWritten);
   std::uint16_t at = head;
   for (std::uint16_t i = 0; i < own.chain_length; ++i) {
     GiveFree(at);
@@ -435,10 +462,11 @@ std::uint32_t DriverQueue::Restart() {
   // Nothing that the old device could have scribbled over is taken for granted.
   std::fill(avail_heads_.begin(), avail_heads_.end(), kNoHead);
   for (RequestPrivate& own : requests_) {
-    const bool was_small = own.is_small;
     InitShared(own);
-    own.is_small = was_small && own.is_busy;
+    if (!own.is_busy) own.table_address = 0;
   }
+  InitLone();
+  WriteLone();
   for (const std::uint16_t busy : heads) {
     avail_heads_[next_avail_ & mask_] = busy;
     StoreOnce(avail_->ring[next_avail_ & mask_], busy);

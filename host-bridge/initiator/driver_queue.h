@@ -10,7 +10,8 @@
 // Cache lines are what a request costs. A transfer of one piece has its whole chain in one line
 // that the device reads, its status in one that the device writes. Heads are handed out in turn, so
 // that with a device that completes in order descriptor table and avail ring hold the same values
-// for ever: what is there already is not written, and stays in both caches.
+// for ever: what is there already is not written, and stays in both caches. A transfer that is
+// alone in the queue shares its line with the avail index: one line goes there, one comes back.
 //
 // Threads: as DiskQueue. A gate lets the transport rebuild the ring after the device went away
 // (Restart, Break) and others read counters; the queue's user pays no locked instruction for it.
@@ -90,14 +91,36 @@ class DriverQueue final : public DiskQueue {
   RingsForTest GetRingsForTest() { return {descriptors_, avail_, used_}; }
 
  private:
-  // What the device reads and writes beside the data: a line of each.
-  struct alignas(128) RequestShared {
-    virtio::Descriptor table[3];  // header, data, status; of a transfer of one piece
+  // What the device reads of a transfer of one piece. The first and the last descriptor stay as
+  // they are from one transfer to the next.
+  struct RequestLine {
+    virtio::Descriptor table[3];  // header, data, status
     virtio::RequestHeader header;
-    alignas(64) std::uint8_t status;  // of the last request, unless that failed
+  };
+  static_assert(sizeof(RequestLine) == 64);
+  struct alignas(64) StatusLine {
+    std::uint8_t status;  // of the last request, unless that failed
     virtio::RangeSegment range;
   };
-  static_assert(sizeof(RequestShared) == 128 && offsetof(RequestShared, status) == 64);
+  // What the device reads and writes beside the data: a line of each.
+  struct alignas(128) RequestShared {
+    RequestLine line;
+    StatusLine answer;
+  };
+  static_assert(sizeof(RequestShared) == 128 && offsetof(RequestShared, answer) == 64);
+  static constexpr std::uint64_t kStatusOffset = offsetof(RequestShared, answer);
+  static constexpr std::uint64_t kRangeOffset = kStatusOffset + offsetof(StatusLine, range);
+
+  // The avail ring, and before it the line of a transfer that is alone in the queue: what changes
+  // in that from one transfer to the next lies in one cache line with the avail index.
+  struct alignas(64) LoneAvail {
+    std::byte unused[48];
+    RequestLine line;
+    std::byte room[12];
+    virtio::AvailRing ring;
+  };
+  static_assert(offsetof(LoneAvail, line.table[1]) == 64 && offsetof(LoneAvail, ring) == 124);
+  static_assert(offsetof(LoneAvail, ring.index) / 64 == offsetof(LoneAvail, line.header) / 64);
 
   // One per descriptor, valid for heads. Private.
   struct alignas(64) RequestPrivate {
@@ -106,14 +129,18 @@ class DriverQueue final : public DiskQueue {
     std::uint64_t shared_address = 0;
     std::uint64_t data_bytes = 0;
     RequestShared* shared = nullptr;
+    StatusLine* answer = nullptr;      // of the request in flight: in `shared`, or the lone one's
+    std::uint64_t table_address = 0;   // that the main table's descriptor points to; 0: other
     std::uint32_t writable_bytes = 0;  // that the device may report as written
     std::uint16_t chain_length = 0;    // descriptors of the main table
     DiskOperation operation = DiskOperation::kRead;
     bool is_busy = false;
-    bool is_small = false;  // its descriptor in the main table points to the table in `shared`
   };
 
+  static void InitLine(RequestLine& line, std::uint64_t address, std::uint64_t status_address);
   void InitShared(RequestPrivate& own) FILER_REQUIRES(gate_);
+  void InitLone() FILER_REQUIRES(gate_);
+  void WriteLone() FILER_REQUIRES(gate_);
   bool PlaceSmall(const DiskRequest& request, std::uint16_t head) FILER_REQUIRES(gate_);
   std::uint32_t FreeCount() const FILER_REQUIRES(gate_) {
     return static_cast<std::uint32_t>(freed_ - taken_);
@@ -144,7 +171,10 @@ class DriverQueue final : public DiskQueue {
   const std::span<std::byte> arena_;
 
   virtio::Descriptor* descriptors_ = nullptr;
-  virtio::AvailRing* avail_ = nullptr;
+  LoneAvail* lone_ = nullptr;
+  StatusLine* lone_answer_ = nullptr;
+  std::uint64_t lone_address_ = 0, lone_status_address_ = 0;
+  virtio::AvailRing* avail_ = nullptr;  // in lone_
   virtio::UsedRing* used_ = nullptr;
   std::vector<virtio::Descriptor*> tables_;  // by descriptor; empty without indirect
 
@@ -157,6 +187,8 @@ class DriverQueue final : public DiskQueue {
   std::uint64_t freed_ FILER_GUARDED_BY(gate_) = 0, taken_ FILER_GUARDED_BY(gate_) = 0;
   std::vector<std::uint16_t> avail_heads_ FILER_GUARDED_BY(gate_);  // our own copy of that ring
   std::vector<virtio::Descriptor> scratch_ FILER_GUARDED_BY(gate_);
+  RequestLine lone_line_ FILER_GUARDED_BY(gate_) = {};    // our own copy
+  bool must_write_lone_ FILER_GUARDED_BY(gate_) = false;  // before the index that publishes it
   std::vector<DiskCompletion> finished_ FILER_GUARDED_BY(gate_);  // kept by Restart, Break
   std::size_t finished_first_ FILER_GUARDED_BY(gate_) = 0;
   std::uint64_t next_sequence_ FILER_GUARDED_BY(gate_) = 0;
