@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A peer that no one here wrote: the Linux kernel's virtio-blk driver, in a guest, on our target. What the file holds the guest reads, and
-# what the guest writes the file holds.
+# what the guest writes the file holds, also where it grew under the running guest.
 here=$(dirname "$(readlink -f "$0")")
 source "$here/lib.sh"
 
@@ -20,12 +20,23 @@ dd if=/dev/urandom of=/run/data bs=1M count=64 status=none
 dd if=/run/data of=/dev/vda bs=1M seek=64 oflag=direct conv=fsync status=none
 dd if=/dev/vda bs=4k skip=16384 count=16384 iflag=direct status=none | cmp - /run/data
 echo "sum \$(sha256sum </run/data | cut -d' ' -f1)"
+printf grow | dd of=/dev/vda bs=512 count=1 conv=sync,fsync oflag=direct status=none
+for try in \$(seq 300); do [[ \$(cat /sys/block/vda/size) == $((3 * half / 512)) ]] && break; sleep 0.1; done
+[[ \$(cat /sys/block/vda/size) == $((3 * half / 512)) ]] || { echo "did not see the disk grow"; exit 1; }
+dd if=/run/data of=/dev/vda bs=1M seek=128 oflag=direct conv=fsync status=none
 cat /proc/interrupts | grep virtio || true
 SCRIPT
 }
 
+# The guest asks for it by a word in the first block.
+grow_when_asked() {
+  until [[ ! -f $home/disk.img || $(head -c 4 "$home/disk.img" | tr -d '\0') == grow ]]; do sleep 0.2; done
+  truncate -s $((3 * half)) "$home/disk.img"
+  bridge-status "$home/c.sock" grow '{"volume": "peer"}' >/dev/null
+}
+
 main() {
-  local image bridge counters
+  local image bridge counters grower
   scratch=$(mktemp -d /tmp/nm.XXXXXX)
   home=$scratch
   trap cleanup EXIT
@@ -38,8 +49,12 @@ main() {
   for _ in $(seq 100); do [[ -S $home/d.sock ]] && break; sleep 0.1; done
   mkdir "$home/c"
   write_script >"$home/script"
+  grow_when_asked &
+  grower=$!
   client-guest --image "$image" --run "$home/c" --disk "$home/d.sock" "$home/script" | tee "$home/out"
   [[ $(sed -n 's/^sum //p' "$home/out") == "$(half_sum 1)" ]] || fail "the file does not hold what the guest wrote"
+  wait "$grower"
+  [[ $(half_sum 2) == "$(half_sum 1)" ]] || fail "the file does not hold what the guest wrote where it grew"
   counters=$(bridge-status "$home/c.sock")
   note "$counters"
   (($(jq '.volumes[0].counters.protocol_errors' <<<"$counters") == 0)) || fail "protocol errors"
