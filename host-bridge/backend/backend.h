@@ -48,9 +48,9 @@ class BackendQueue {
   virtual ~BackendQueue() = default;  // waits for its requests in flight
 
   // Queues one request; false when it is full (the caller keeps the request and tries again after
-  // Poll). Starts nothing by itself.
+  // Poll). May start it, and those before it.
   virtual bool Queue(const BackendRequest& request) = 0;
-  // Starts all that was queued since the last call: one system call at most.
+  // Starts what was queued and has not started: one system call at most. Called after each round.
   virtual void Kick() = 0;
   // Finished requests, up to the span's size. Never blocks.
   virtual std::size_t Poll(std::span<BackendCompletion> completions) = 0;

@@ -117,10 +117,15 @@ bool FileQueue::Queue(const BackendRequest& request) {
   } else {
     StartBounced(index);
   }
+  if (io_uring_sq_ready(&ring_) >= batch_) {
+    io_uring_submit(&ring_);
+    batch_ = std::min(2 * batch_, kBatchMax);
+  }
   return true;
 }
 
 void FileQueue::Kick() {
+  batch_ = 1;
   // A submission the kernel puts off (no memory, full completion ring) is tried again next round.
   if (io_uring_sq_ready(&ring_) > 0) io_uring_submit(&ring_);
 }

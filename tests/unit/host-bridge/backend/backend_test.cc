@@ -164,6 +164,31 @@ TEST_P(FileBackendTest, TakesManyAtOnceAndRefusesOneMore) {
   std::free(memory);
 }
 
+// The device works on the first ones while the others are still being queued.
+TEST_P(FileBackendTest, FirstRequestsOfARoundStartWithoutAKick) {
+  auto backend = OpenFileBackend({path_, false});
+  ASSERT_TRUE(backend.has_value());
+  auto opened = backend.assume_value()->OpenQueue(16);
+  ASSERT_TRUE(opened.has_value());
+  BackendQueue& queue = *opened.assume_value();
+  auto* memory = static_cast<char*>(std::aligned_alloc(4096, 7 * 4096));
+  std::vector<iovec> segments;
+  for (int i = 0; i < 7; ++i) segments.push_back({memory + i * 4096, 4096});
+  for (std::size_t i = 0; i < 7; ++i) {  // 1, 2 and 4 of them
+    ASSERT_TRUE(queue.Queue(Transfer(BackendOperation::kRead, i * 4096, {&segments[i], 1})));
+  }
+  std::size_t done = 0;
+  BackendCompletion completions[8];
+  for (int turns = 0; done < 7 && turns < 100'000; ++turns) {
+    const std::size_t count = queue.Poll(completions);
+    if (count == 0) ::usleep(100);
+    done += count;
+  }
+  EXPECT_EQ(done, 7U);
+  opened = Errc::kIo;
+  std::free(memory);
+}
+
 TEST_P(FileBackendTest, SecondOpenerIsToldWhoHoldsIt) {
   auto first = OpenFileBackend({path_, false});
   ASSERT_TRUE(first.has_value());
