@@ -15,6 +15,7 @@ class Histogram {
   Histogram() : counts_(kBucketCount) {}
 
   void Record(std::uint64_t value) { ++counts_[BucketOf(value)]; }
+  void Record(std::uint64_t value, std::uint64_t count) { counts_[BucketOf(value)] += count; }
   void Merge(const Histogram& other);
   std::uint64_t Count() const;
   // The value that `quantile` (0 to 1) of all samples do not exceed: the middle of its bucket.

@@ -39,10 +39,8 @@ std::string Escape(std::string_view text) {
 }
 
 std::string ColourOf(std::string_view subject) {
-  if (subject == kBridge) return "#c0392b";
-  if (subject == kDirect) return "#7f8c8d";
-  if (subject == kStorageDaemon) return "#2980b9";
-  return "#27ae60";
+  const SubjectKind* kind = FindSubjectKind(subject);
+  return kind == nullptr ? "#000000" : std::string(kind->colour);
 }
 
 // Both axes logarithmic: depths double, rates span decades.
@@ -206,6 +204,32 @@ std::string RunsTable(const Results& results) {
   return html + "</table>\n";
 }
 
+std::string LinuxDriverTable(const Results& results) {
+  if (results.linux_driver.empty()) return "";
+  std::string html =
+      "<p>Linux's virtio-blk driver in a guest (emulated: counted, not timed)</p>\n"
+      "<table><tr><th>target</th><th>depth</th><th>I/Os</th><th>doorbells/IO</th>"
+      "<th>interrupts/IO</th></tr>\n";
+  for (const FunctionalRow& row : results.linux_driver) {
+    const auto ios = static_cast<double>(row.ios);
+    html += fmt::format(
+        "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.3f}</td><td>{:.3f}</td></tr>\n",
+        Escape(row.target), row.depth, row.ios, static_cast<double>(row.doorbells) / ios,
+        static_cast<double>(row.interrupts) / ios);
+  }
+  return html + "</table>\n";
+}
+
+std::string IdleText(const Results& results, const Summary& summary) {
+  if (!results.idle) return "";
+  return fmt::format(
+      "<p>Idle for {:.0f} s: {:.2f}% of a core, both ends ({:.2f}% the target). First request "
+      "afterwards: {:.0f} doorbell(s), {} us.</p>\n",
+      results.idle->seconds, results.idle->cpu_percent, results.idle->target_cpu_percent,
+      summary.first_request_doorbells.value_or(0),
+      HumanMicroseconds(summary.first_request_us.value_or(0)));
+}
+
 constexpr const char* kHead =
     "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>filer bench "
     "bridge</title>\n<style>body{font:15px sans-serif;margin:2em;max-width:1300px}"
@@ -226,7 +250,8 @@ std::string ReportHtml(const Results& results) {
       Escape(results.machine.dump()), results.cores.load, results.cores.server,
       summary.ping_pong_ns, summary.is_near ? "near" : "far", results.repetitions,
       results.seconds_per_run);
-  html += TargetsTable(results) + Plots(results) + RunsTable(results);
+  html += TargetsTable(results) + IdleText(results, summary) + Plots(results) + RunsTable(results) +
+          LinuxDriverTable(results);
   for (const Skipped& one : results.skipped) {
     html += fmt::format("<p>Not measured: {}, {}: {}</p>\n", Escape(one.subject),
                         Escape(one.backend), Escape(one.reason));

@@ -49,6 +49,40 @@ Json RunJson(const Run& run) {
             {"cpu_us_per_op", MinMax(run, &Sample::cpu_us_per_op)}}}};
 }
 
+Json RatioJson(const std::optional<Ratio>& ratio) {
+  if (!ratio) return {{"worst", nullptr}, {"median", nullptr}, {"worst_cell", nullptr}};
+  return {{"worst", ratio->worst}, {"median", ratio->median}, {"worst_cell", ratio->worst_cell}};
+}
+
+Json IdleJson(const Idle& idle) {
+  Json requests = Json::array();
+  for (const Idle::FirstRequest& one : idle.first_requests) {
+    requests.push_back({{"doorbells", one.doorbells}, {"us", one.us}});
+  }
+  return {{"seconds", idle.seconds},
+          {"cpu_percent", idle.cpu_percent},
+          {"target_cpu_percent", idle.target_cpu_percent},
+          {"first_requests", requests}};
+}
+
+double PerIo(std::uint64_t count, const FunctionalRow& row) {
+  return static_cast<double>(count) / static_cast<double>(row.ios);
+}
+
+Json LinuxDriverJson(const Results& results) {
+  Json rows = Json::array();
+  for (const FunctionalRow& row : results.linux_driver) {
+    rows.push_back({{"subject", kLinuxDriver},
+                    {"target", row.target},
+                    {"accel", "tcg"},
+                    {"queue_depth", row.depth},
+                    {"ios", row.ios},
+                    {"kicks_per_io", PerIo(row.doorbells, row)},
+                    {"interrupts_per_io", PerIo(row.interrupts, row)}});
+  }
+  return rows;
+}
+
 // The ground in the form of a run, so that whoever reads runs[] finds it there.
 Json PingPongJson(const Results& results) {
   const Spread spread = SpreadOf(results.ping_pong_ns);
@@ -102,6 +136,12 @@ Json SummaryJson(const Results& results) {
             {"latency", OrNull(summary.storage_daemon_latency_ratio)}}},
           {"ratio_to_rte_vhost_worst", OrNull(summary.rte_vhost_worst_ratio)},
           {"file_vs_direct", OrNull(summary.file_vs_direct)},
+          {"file_to_fio", RatioJson(summary.file_to_fio)},
+          {"direct_to_fio", RatioJson(summary.direct_to_fio)},
+          {"idle_cpu_percent", OrNull(summary.idle_cpu_percent)},
+          {"idle_target_cpu_percent", OrNull(summary.idle_target_cpu_percent)},
+          {"first_request_doorbells", OrNull(summary.first_request_doorbells)},
+          {"first_request_us", OrNull(summary.first_request_us)},
           {"kicks_per_io", OrNull(summary.kicks_per_io)},
           {"interrupts_per_io", OrNull(summary.interrupts_per_io)},
           {"bridge_ios", summary.bridge_ios},
@@ -129,6 +169,8 @@ Json ReportJson(const Results& results) {
           {"volume_bytes", volumes},
           {"runs", runs},
           {"skipped", skipped},
+          {"functional", LinuxDriverJson(results)},
+          {"idle", results.idle ? IdleJson(*results.idle) : Json()},
           {"summary", SummaryJson(results)}};
 }
 

@@ -87,8 +87,7 @@ void AddOptions(CLI::App& app, CommandLine& line, Words& words, CLI::Option*& se
                 ->check(CLI::Range(0.001, 60.0));
   app.add_option("--repetitions", bench.repetitions, "of every row (5)")
       ->check(CLI::Range(1, 1000));
-  app.add_option("--subject", words.subjects, "only these")
-      ->check(CLI::IsMember({"bridge", "direct", "qemu-storage-daemon", "rte-vhost"}));
+  app.add_option("--subject", words.subjects, "only these")->check(CLI::IsMember(SubjectNames()));
   app.add_option("--backend", words.backends, "only these")
       ->check(CLI::IsMember({"null", "memory", "file"}));
   app.add_option("--workload", words.workloads, "only these")

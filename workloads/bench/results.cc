@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "workloads/bench/ping_pong.h"
 
@@ -69,6 +70,42 @@ void CompareWithRteVhost(const Results& results, Summary& summary) {
   }
 }
 
+std::optional<Ratio> RatioOf(const Results& results, std::string_view ours, std::string_view theirs,
+                             BackendKind backend) {
+  Ratio ratio;
+  std::vector<double> all;
+  for (const Run& run : results.runs) {
+    if (run.subject != ours || run.backend != backend) continue;
+    const Run* peer = results.Find(theirs, backend, run.cell);
+    if (peer == nullptr) continue;
+    const double one =
+        run.Of(&Sample::iops).median / std::max(peer->Of(&Sample::iops).median, 1e-9);
+    if (all.empty() || one < ratio.worst) {
+      ratio.worst = one;
+      ratio.worst_cell = CellName(run.cell);
+    }
+    all.push_back(one);
+  }
+  if (all.empty()) return std::nullopt;
+  ratio.median = SpreadOf(std::move(all)).median;
+  return ratio;
+}
+
+void AddIdle(const Idle& idle, Summary& summary) {
+  summary.idle_cpu_percent = idle.cpu_percent;
+  summary.idle_target_cpu_percent = idle.target_cpu_percent;
+  std::vector<double> us;
+  for (const Idle::FirstRequest& request : idle.first_requests) {
+    us.push_back(request.us);
+    const auto doorbells = static_cast<double>(request.doorbells);
+    if (!summary.first_request_doorbells ||
+        std::abs(doorbells - 1) > std::abs(*summary.first_request_doorbells - 1)) {
+      summary.first_request_doorbells = doorbells;
+    }
+  }
+  if (!us.empty()) summary.first_request_us = SpreadOf(std::move(us)).median;
+}
+
 void CountNotifications(const Results& results, Summary& summary) {
   std::uint64_t kicks = 0;
   std::uint64_t interrupts = 0;
@@ -111,6 +148,22 @@ Verdict AtLeast(std::string what, std::optional<double> value, double limit, con
   return verdict;
 }
 
+// Of the target "against fio".
+Verdict AgainstFio(const char* what, const std::optional<Ratio>& ratio, double Ratio::*field) {
+  const bool names_cell = ratio && field == &Ratio::worst;
+  return AtLeast(fmt::format("file backend against fio (io_uring), {}{}", what,
+                             names_cell ? " (" + ratio->worst_cell + ")" : ""),
+                 ratio ? std::optional<double>((*ratio).*field * 100) : std::nullopt, 95, "%");
+}
+
+Verdict ExactlyOne(std::string what, std::optional<double> value) {
+  Verdict verdict{std::move(what), "1", "not measured", {}};
+  if (!value) return verdict;
+  verdict.measured = fmt::format("{:.0f}", *value);
+  verdict.is_met = *value == 1;
+  return verdict;
+}
+
 std::optional<double> InMillions(std::optional<double> count) {
   return count ? std::optional<double>(*count / 1e6) : count;
 }
@@ -120,30 +173,6 @@ std::optional<double> InPercent(std::optional<double> ratio) {
 }
 
 }  // namespace
-
-std::string_view BackendName(BackendKind backend) {
-  switch (backend) {
-    case BackendKind::kNull:
-      return "null";
-    case BackendKind::kMemory:
-      return "memory";
-    case BackendKind::kFile:
-      break;
-  }
-  return "file";
-}
-
-std::string_view WorkloadName(Workload workload) {
-  switch (workload) {
-    case Workload::kRead:
-      return "read";
-    case Workload::kWrite:
-      return "write";
-    case Workload::kMixed:
-      break;
-  }
-  return "mixed";
-}
 
 Sample SampleOf(const Measured& measured, const Cell& cell, double ping_pong_ns) {
   const LoadResult& load = measured.load;
@@ -201,6 +230,9 @@ Summary Summarize(const Results& results) {
   if (const auto ours = summary.iops_per_poller[BackendKind::kFile]; ours && direct_file) {
     summary.file_vs_direct = *ours / std::max(direct_file->Of(&Sample::iops).median, 1e-9);
   }
+  summary.file_to_fio = RatioOf(results, kBridge, kFio, BackendKind::kFile);
+  summary.direct_to_fio = RatioOf(results, kDirect, kFio, BackendKind::kFile);
+  if (results.idle) AddIdle(*results.idle, summary);
   return summary;
 }
 
@@ -232,6 +264,10 @@ std::vector<Verdict> Judge(const Summary& summary) {
                          HumanCount(static_cast<double>(summary.bridge_ios))),
              summary.kicks_per_io),
       Silent("interrupts per I/O", summary.interrupts_per_io),
+      AgainstFio("median of all rows", summary.file_to_fio, &Ratio::median),
+      AgainstFio("worst row", summary.file_to_fio, &Ratio::worst),
+      AtMost("idle: processor time of the target", summary.idle_target_cpu_percent, 2, "%"),
+      ExactlyOne("idle: doorbells of the first request", summary.first_request_doorbells),
   };
 }
 

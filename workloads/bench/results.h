@@ -13,14 +13,6 @@
 
 namespace filer::bench {
 
-// What is asked of a subject.
-struct Cell {
-  Workload workload = Workload::kRead;
-  std::uint32_t block_bytes = 4096;
-  std::uint32_t depth = 1;
-  friend bool operator==(const Cell&, const Cell&) = default;
-};
-
 // One repetition of one cell.
 struct Sample {
   double iops = 0, mb_per_s = 0;
@@ -48,6 +40,25 @@ struct Skipped {
   std::string reason;
 };
 
+// The bridge while nothing happens, and the first request after each of some pauses.
+struct Idle {
+  struct FirstRequest {
+    std::uint64_t doorbells = 0;
+    double us = 0;
+  };
+  double seconds = 0;
+  double cpu_percent = 0;         // of one core: target and initiator together
+  double target_cpu_percent = 0;  // its part
+  std::vector<FirstRequest> first_requests;
+};
+
+// One target under the driver of a Linux guest: what it did, without any speed.
+struct FunctionalRow {
+  std::string target;
+  std::uint32_t depth = 0;  // readers at once, each with one request of 4 KiB
+  std::uint64_t ios = 0, doorbells = 0, interrupts = 0;
+};
+
 struct Results {
   Json machine;
   CorePair cores;
@@ -59,9 +70,17 @@ struct Results {
   std::vector<Skipped> skipped;
   std::vector<double> ping_pong_ns;  // one per repetition of a cell
   Histogram ping_pong_ticks;
+  std::optional<Idle> idle;
+  std::vector<FunctionalRow> linux_driver;
 
   // The run, or nullptr.
   const Run* Find(std::string_view subject, BackendKind backend, const Cell& cell) const;
+};
+
+// Rates of one subject over another's, of all cells that both have.
+struct Ratio {
+  double worst = 0, median = 0;
+  std::string worst_cell;
 };
 
 // nullopt: not measured in this run.
@@ -78,6 +97,10 @@ struct Summary {
   std::optional<double> file_vs_direct;                   // 4 KiB reads, depth 32
   std::optional<double> kicks_per_io, interrupts_per_io;  // of all runs of the bridge
   std::uint64_t bridge_ios = 0;
+  std::optional<Ratio> file_to_fio, direct_to_fio;  // on the same file; the backend alone
+  std::optional<double> idle_cpu_percent, idle_target_cpu_percent;
+  std::optional<double> first_request_doorbells;  // that one of them which is the farthest from 1
+  std::optional<double> first_request_us;         // median
 };
 Summary Summarize(const Results& results);
 

@@ -11,6 +11,8 @@
 
 #include "base/file.h"
 #include "host-bridge/initiator/initiator.h"
+#include "workloads/bench/idle.h"
+#include "workloads/bench/linux_driver.h"
 #include "workloads/bench/machine.h"
 #include "workloads/bench/ping_pong.h"
 
@@ -96,22 +98,45 @@ class Bench {
   Result<Results> Run() {
     results_.machine = DescribeMachine();
     for (const BackendKind backend : options_.backends) FILER_TRY(RunBackend(backend));
+    if (Wants(kBridge)) {
+      FILER_TRY(Report("the bridge while nothing happens"));
+      results_.idle = FILER_TRY(MeasureIdle(place_, options_.is_quick ? 2 : 5));
+    }
+    if (Wants(kLinuxDriver)) FILER_TRY(RunLinuxDriver());
     return std::move(results_);
   }
 
  private:
   using Subjects = std::vector<std::unique_ptr<Subject>>;
 
+  bool Wants(std::string_view subject) const {
+    return std::find(options_.subjects.begin(), options_.subjects.end(), subject) !=
+           options_.subjects.end();
+  }
+
+  Result<void> RunLinuxDriver() {
+    FILER_TRY(Report("Linux's virtio-blk driver in a guest"));
+    auto rows = MeasureLinuxDriver({place_, !options_.is_quick});
+    if (rows.has_error()) {
+      results_.skipped.push_back({std::string(kLinuxDriver), "null", rows.error().message()});
+    } else {
+      results_.linux_driver = std::move(rows).value();
+    }
+    return Ok();
+  }
+
   Result<void> RunBackend(BackendKind backend) {
     FILER_TRY(Report(fmt::format("starting the subjects of backend {}", BackendName(backend))));
     Subjects subjects;
     for (const std::string& name : options_.subjects) {
+      const SubjectKind& kind = *FindSubjectKind(name);
+      if (!kind.Takes(backend)) continue;
       auto subject = Start(name, backend);
       if (subject.has_value()) {
         subjects.push_back(std::move(subject).value());
         continue;
       }
-      if (name == kBridge || name == kDirect) return subject.error();
+      if (kind.is_required) return subject.error();
       results_.skipped.push_back(
           {name, std::string(BackendName(backend)), subject.error().message()});
     }
@@ -129,16 +154,25 @@ class Bench {
     backing.backend = backend;
     backing.size_bytes = SizeOf(backend);
     if (backend == BackendKind::kFile) {
-      backing.file_path = fmt::format("{}/{}.img", file_folder_, name);
-      FILER_TRY(WriteVolume(backing.file_path, backing.size_bytes));
+      // fio takes no lock, so it can work on the very file of the bridge, which rests meanwhile.
+      const std::string_view owner = name == kFio ? kBridge : std::string_view(name);
+      backing.file_path = fmt::format("{}/{}.img", file_folder_, owner);
+      if (::access(backing.file_path.c_str(), F_OK) != 0) {
+        FILER_TRY(WriteVolume(backing.file_path, backing.size_bytes));
+      }
     }
     if (backend == BackendKind::kMemory && name == kStorageDaemon) {
       FILER_TRY(WriteVolume(place_.memory_folder + "/memory", backing.size_bytes));
     }
-    auto subject =
-        FILER_TRY(name == kDirect ? MakeDirect(backing) : MakeServed(name, backing, place_));
+    auto subject = FILER_TRY(Make(name, backing));
     FILER_TRY(subject->Verify());
     return subject;
+  }
+
+  Result<std::unique_ptr<Subject>> Make(const std::string& name, const Backing& backing) const {
+    if (name == kDirect) return MakeDirect(backing);
+    if (name == kFio) return MakeFio(backing, place_);
+    return MakeServed(FindSubjectKind(name)->name, backing, place_);
   }
 
   // `turn` says who is first.
@@ -157,6 +191,7 @@ class Bench {
     spec.seed = turn + 1;
     for (std::size_t i = 0; i < subjects.size(); ++i) {
       Subject& subject = *subjects[(i + turn) % subjects.size()];
+      if (!FindSubjectKind(subject.Name())->Takes(cell)) continue;
       FILER_TRY(
           Report(fmt::format("{}, {}, {}", BackendName(backend), CellName(cell), subject.Name())));
       const Measured measured = FILER_TRY(subject.Run(spec));
@@ -177,11 +212,8 @@ class Bench {
   }
 
   Result<void> Report(const std::string& what) {
-    const std::size_t total = options_.backends.size() * options_.cells.size() *
-                              options_.subjects.size() *
-                              static_cast<std::size_t>(options_.repetitions);
-    const double share =
-        static_cast<double>(runs_done_) / static_cast<double>(std::max<std::size_t>(total, 1));
+    const double share = static_cast<double>(runs_done_) /
+                         static_cast<double>(std::max<std::size_t>(RunCount(options_), 1));
     if (!on_progress_(share, what)) return Error(Errc::kCancelled, "stopped before the end");
     return Ok();
   }
@@ -195,6 +227,25 @@ class Bench {
 };
 
 }  // namespace
+
+std::vector<std::string> SubjectNames() {
+  std::vector<std::string> names;
+  for (const SubjectKind& kind : SubjectKinds()) names.emplace_back(kind.name);
+  return names;
+}
+
+std::size_t RunCount(const BenchOptions& options) {
+  std::size_t count = 0;
+  for (const std::string& name : options.subjects) {
+    const SubjectKind& kind = *FindSubjectKind(name);
+    const auto backends = std::count_if(options.backends.begin(), options.backends.end(),
+                                        [&](BackendKind one) { return kind.Takes(one); });
+    const auto cells = std::count_if(options.cells.begin(), options.cells.end(),
+                                     [&](const Cell& one) { return kind.Takes(one); });
+    count += static_cast<std::size_t>(backends * cells * options.repetitions);
+  }
+  return count;
+}
 
 std::vector<Cell> FullCells() {
   std::vector<Cell> cells;

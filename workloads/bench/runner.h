@@ -10,20 +10,25 @@
 
 namespace filer::bench {
 
+// Those of SubjectKinds.
+std::vector<std::string> SubjectNames();
+
 struct BenchOptions {
   bool is_quick = false;
   int repetitions = 5;
   double seconds =
       0.3;  // measured, of one repetition of one cell; a fifth of it before, unmeasured
   std::optional<CorePair> cores;  // else chosen
-  std::vector<std::string> subjects = {std::string(kBridge), std::string(kDirect),
-                                       std::string(kStorageDaemon), std::string(kRteVhost)};
+  std::vector<std::string> subjects = SubjectNames();
   std::vector<BackendKind> backends = {BackendKind::kNull, BackendKind::kMemory,
                                        BackendKind::kFile};
   std::vector<Cell> cells;
   std::string folder = "/var/tmp";  // for the files of the file backend; should take O_DIRECT
   std::string programs;             // host-bridge and filer-rte-vhost-target are here
 };
+
+// Repetitions of cells over all subjects and backends.
+std::size_t RunCount(const BenchOptions& options);
 
 // 24 cells, or the 10 that carry the most within four minutes.
 std::vector<Cell> FullCells();
@@ -33,8 +38,8 @@ std::vector<Cell> QuickCells();
 using OnProgress = std::function<bool(double share, const std::string& what)>;
 
 // Blocks for minutes; pins the calling thread. Leaves nothing behind. A peer that cannot be had is
-// skipped and said so; bridge and direct must work. Errors: kNotSupported, kCancelled, kCorrupt,
-// kTimedOut, kIo, kSystem.
+// skipped and said so; those that are required must work. Errors: kNotSupported, kCancelled,
+// kCorrupt, kTimedOut, kIo, kSystem.
 Result<Results> RunBench(const BenchOptions& options, const OnProgress& on_progress);
 
 }  // namespace filer::bench

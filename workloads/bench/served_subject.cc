@@ -1,5 +1,6 @@
 // served_subject.cc: targets in processes of their own, all driven by our initiator.
 #include <fmt/format.h>
+#include <sched.h>
 
 #include <chrono>
 #include <cstring>
@@ -7,8 +8,7 @@
 #include <utility>
 
 #include "base/json_rpc.h"
-#include "host-bridge/initiator/initiator.h"
-#include "workloads/bench/server.h"
+#include "workloads/bench/peer.h"
 #include "workloads/bench/subject.h"
 
 namespace filer::bench {
@@ -20,70 +20,15 @@ using bridge::DiskOperation;
 using bridge::DiskQueue;
 using bridge::DiskRequest;
 
-constexpr std::uint64_t kArenaBytes = 32 << 20;
-constexpr std::uint32_t kQueueSize = 256;
-
-std::vector<std::string> BridgeCommand(const Backing& backing, const SubjectPlace& place,
-                                       const std::string& socket, const std::string& control) {
-  std::string volume = fmt::format("name=bench,backend={},socket={},size={}",
-                                   BackendName(backing.backend), socket, backing.size_bytes);
-  if (backing.backend == BackendKind::kFile) volume += ",path=" + backing.file_path;
-  return {
-      place.programs + "/host-bridge",       "--control",   control, "--volume", volume, "--cpu",
-      fmt::format("{}", place.cores.server), "--log-level", "warn"};
-}
-
-std::vector<std::string> RteVhostCommand(const Backing& backing, const SubjectPlace& place,
-                                         const std::string& socket) {
-  std::vector<std::string> words = {place.programs + "/filer-rte-vhost-target",
-                                    "--socket",
-                                    socket,
-                                    "--backend",
-                                    std::string(BackendName(backing.backend)),
-                                    "--size",
-                                    fmt::format("{}", backing.size_bytes)};
-  if (backing.backend == BackendKind::kFile) {
-    words.insert(words.end(), {"--path", backing.file_path});
-  }
-  return words;
-}
-
-// It has no memory of its own to serve: a file on tmpfs is the nearest. Polls as it does by default
-// in an I/O thread.
-std::vector<std::string> StorageDaemonCommand(const Backing& backing, const SubjectPlace& place,
-                                              const std::string& socket) {
-  std::string node;
-  switch (backing.backend) {
-    case BackendKind::kNull:
-      node = fmt::format("driver=null-co,node-name=n,size={},read-zeroes=off", backing.size_bytes);
-      break;
-    case BackendKind::kMemory:
-      node = fmt::format(
-          "driver=file,node-name=n,filename={}/memory,locking=off,aio=io_uring,"
-          "cache.direct=off",
-          place.memory_folder);
-      break;
-    case BackendKind::kFile:
-      node = fmt::format(
-          "driver=file,node-name=n,filename={},locking=off,aio=io_uring,cache.direct=on",
-          backing.file_path);
-      break;
-  }
-  return {"qemu-storage-daemon",
-          "--object",
-          "iothread,id=t",
-          "--blockdev",
-          node,
-          "--export",
-          fmt::format("type=vhost-user-blk,id=e,node-name=n,addr.type=unix,addr.path={},"
-                      "writable=on,iothread=t",
-                      socket)};
-}
-
 class DiskPort {
  public:
-  DiskPort(Disk& disk, const LoadSpec& spec, pid_t server)
-      : disk_(disk), queue_(disk.Queue(0)), server_(server), block_bytes_(spec.block_bytes) {
+  // `is_core_shared`: the core is left to the other end after so many looks without result.
+  DiskPort(Disk& disk, const LoadSpec& spec, pid_t server, bool is_core_shared)
+      : disk_(disk),
+        queue_(disk.Queue(0)),
+        server_(server),
+        block_bytes_(spec.block_bytes),
+        empty_polls_max_(is_core_shared ? kSharedPolls : UINT32_MAX) {
     for (std::uint32_t slot = 0; slot < spec.depth; ++slot) {
       segments_.push_back({disk.Arena().data() + std::size_t{slot} * block_bytes_, block_bytes_});
     }
@@ -97,17 +42,28 @@ class DiskPort {
     return queue_.Prepare(request).has_value();
   }
   void Publish() { queue_.Publish(); }
-  std::size_t Poll(std::span<DiskCompletion> completions) { return queue_.Poll(completions); }
+  std::size_t Poll(std::span<DiskCompletion> completions) {
+    const std::size_t count = queue_.Poll(completions);
+    empty_polls_ = count > 0 ? 0 : empty_polls_ + 1;
+    if (empty_polls_ > empty_polls_max_) {
+      empty_polls_ = 0;
+      ::sched_yield();
+    }
+    return count;
+  }
   void Sample(LoadSample& sample) {
     const bridge::DiskCounters counters = disk_.Counters();
     sample = {ThreadCpuNs(), ProcessCpuNs(server_), counters.doorbells, counters.interrupts};
   }
 
  private:
+  static constexpr std::uint32_t kSharedPolls = 200;  // as the poller
   Disk& disk_;
   DiskQueue& queue_;
   pid_t server_;
   std::uint32_t block_bytes_;
+  std::uint32_t empty_polls_max_;
+  std::uint32_t empty_polls_ = 0;
   std::vector<iovec> segments_;
 };
 
@@ -118,13 +74,8 @@ struct ServerCounters {
 
 class ServedSubject final : public Subject {
  public:
-  ServedSubject(std::string_view name, const Backing& backing, Server server, std::string socket,
-                std::string control)
-      : name_(name),
-        backing_(backing),
-        server_(std::move(server)),
-        socket_(std::move(socket)),
-        control_(std::move(control)) {}
+  ServedSubject(std::string_view name, const Backing& backing, Peer peer)
+      : name_(name), backing_(backing), peer_(std::move(peer)) {}
 
   std::string_view Name() const override { return name_; }
 
@@ -134,9 +85,9 @@ class ServedSubject final : public Subject {
     const ServerCounters before = FILER_TRY(ReadCounters());
     Measured measured;
     {
-      const auto disk = FILER_TRY(Attach());
+      const auto disk = FILER_TRY(AttachPeer(peer_));
       std::memset(disk->Arena().data(), 0x5a, bytes);
-      DiskPort port(*disk, spec, server_.pid());
+      DiskPort port(*disk, spec, peer_.server.pid(), name_ == kBridgeSharedCore);
       auto load = LoadLoop<DiskPort, DiskCompletion>(port, spec).Run();
       if (load.has_error()) return Explain(load.error());
       measured.load = std::move(load).value();
@@ -152,7 +103,7 @@ class ServedSubject final : public Subject {
   Result<void> Verify() override {
     if (backing_.backend == BackendKind::kNull) return Ok();
     constexpr std::uint32_t kBytes = 128 << 10;
-    const auto disk = FILER_TRY(Attach());
+    const auto disk = FILER_TRY(AttachPeer(peer_));
     std::byte* written = disk->Arena().data();
     std::byte* read = written + kBytes;
     for (std::uint32_t i = 0; i < kBytes; ++i) written[i] = static_cast<std::byte>(i * 131 >> 3);
@@ -168,20 +119,10 @@ class ServedSubject final : public Subject {
  private:
   static std::uint64_t RoundToBlock(std::uint64_t bytes) { return bytes / 4096 * 4096; }
 
-  Result<std::unique_ptr<Disk>> Attach() {
-    bridge::DiskOptions options;
-    options.queue_size = kQueueSize;
-    options.arena_bytes = kArenaBytes;
-    options.reconnect_timeout_ms = 1000;
-    auto disk = bridge::AttachVhostUser(socket_, options);
-    if (disk.has_error()) return Explain(disk.error());
-    return disk;
-  }
-
   Error Explain(const Error& error) const {
     return {error.code(),
             fmt::format("{}, {}: {} (its last words: {})", name_, BackendName(backing_.backend),
-                        error.message(), server_.LastWords())};
+                        error.message(), peer_.server.LastWords())};
   }
 
   Result<void> Transfer(Disk& disk, DiskOperation operation, const iovec& segment,
@@ -202,8 +143,8 @@ class ServedSubject final : public Subject {
   // Zeroes for a server without a control socket. A server that is still starting refuses: it is
   // asked again, ten seconds long.
   Result<ServerCounters> ReadCounters() const {
-    if (control_.empty()) return ServerCounters{};
-    auto client = FILER_TRY(RpcClient::Connect(control_));
+    if (peer_.control.empty()) return ServerCounters{};
+    auto client = FILER_TRY(RpcClient::Connect(peer_.control));
     for (int attempt = 0;; ++attempt) {
       const auto status = client.Call("status", Json::object(), std::chrono::seconds(5));
       if (status.has_value()) return CountersIn(status.assume_value());
@@ -222,34 +163,15 @@ class ServedSubject final : public Subject {
 
   std::string_view name_;
   Backing backing_;
-  Server server_;
-  std::string socket_, control_;
+  Peer peer_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Subject>> MakeServed(std::string_view name, const Backing& backing,
                                             const SubjectPlace& place) {
-  const std::string stem =
-      fmt::format("{}/{}-{}", place.folder, name, BackendName(backing.backend));
-  ServerSpec spec;
-  const std::string socket = stem + ".sock";
-  spec.socket_path = socket;
-  spec.log_path = stem + ".log";
-  spec.core = place.cores.server;
-  std::string control;
-  if (name == kBridge) {
-    control = stem + ".ctl";
-    spec.socket_path = control;  // the last one that it opens
-    spec.arguments = BridgeCommand(backing, place, socket, control);
-  } else if (name == kRteVhost) {
-    spec.arguments = RteVhostCommand(backing, place, socket);
-  } else {
-    spec.arguments = StorageDaemonCommand(backing, place, socket);
-  }
-  Server server = FILER_TRY(Server::Start(spec));
-  return std::unique_ptr<Subject>(std::make_unique<ServedSubject>(name, backing, std::move(server),
-                                                                  socket, std::move(control)));
+  Peer peer = FILER_TRY(StartPeer(name, backing, place));
+  return std::unique_ptr<Subject>(std::make_unique<ServedSubject>(name, backing, std::move(peer)));
 }
 
 }  // namespace filer::bench

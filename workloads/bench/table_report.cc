@@ -36,9 +36,10 @@ std::string Align(const Rows& rows) {
   return text;
 }
 
-std::vector<std::string> SubjectsOf(const Results& results) {
+std::vector<std::string> SubjectsOf(const Results& results, BackendKind backend) {
   std::vector<std::string> names;
   for (const Run& run : results.runs) {
+    if (run.backend != backend) continue;
     if (std::find(names.begin(), names.end(), run.subject) == names.end()) {
       names.push_back(run.subject);
     }
@@ -64,7 +65,7 @@ std::string VolumeName(const Results& results, BackendKind backend) {
 std::string BackendTable(const Results& results, BackendKind backend) {
   const std::vector<Cell> cells = CellsOf(results, backend);
   if (cells.empty()) return "";
-  const std::vector<std::string> subjects = SubjectsOf(results);
+  const std::vector<std::string> subjects = SubjectsOf(results, backend);
   Rows rows = {{VolumeName(results, backend)}};
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     rows[0].insert(rows[0].end(), {"IOPS", "p50", "p99", "cpu"});
@@ -92,6 +93,30 @@ std::string BackendTable(const Results& results, BackendKind backend) {
     names += fmt::format("  {:>{}}", subjects[i], of[0] + of[1] + of[2] + of[3] + 6);
   }
   return names + "\n" + Align(rows) + "\n";
+}
+
+std::string IdleText(const Results& results, const Summary& summary) {
+  if (!results.idle) return "";
+  return fmt::format(
+      "Idle for {:.0f} s: {:.2f}% of a core, both ends ({:.2f}% the target). First request "
+      "afterwards: {:.0f} doorbell(s), {} us (of {}).\n\n",
+      results.idle->seconds, results.idle->cpu_percent, results.idle->target_cpu_percent,
+      summary.first_request_doorbells.value_or(0),
+      HumanMicroseconds(summary.first_request_us.value_or(0)), results.idle->first_requests.size());
+}
+
+std::string LinuxDriverText(const Results& results) {
+  if (results.linux_driver.empty()) return "";
+  Rows rows = {{"Linux's virtio-blk driver in a guest (emulated: counted, not timed)", "I/Os",
+                "doorbells/IO", "interrupts/IO"}};
+  for (const FunctionalRow& row : results.linux_driver) {
+    const auto ios = static_cast<double>(row.ios);
+    rows.push_back({fmt::format("  {}, read 4K, depth {}", row.target, row.depth),
+                    fmt::format("{}", row.ios),
+                    fmt::format("{:.3f}", static_cast<double>(row.doorbells) / ios),
+                    fmt::format("{:.3f}", static_cast<double>(row.interrupts) / ios)});
+  }
+  return Align(rows) + "\n";
 }
 
 std::string TextOf(const Json& object, const char* key) {
@@ -123,6 +148,7 @@ std::string ReportTable(const Results& results) {
   for (const BackendKind backend : {BackendKind::kNull, BackendKind::kMemory, BackendKind::kFile}) {
     text += BackendTable(results, backend);
   }
+  text += LinuxDriverText(results) + IdleText(results, summary);
   Rows rows = {{"Targets", "target", "measured", ""}};
   for (const Verdict& verdict : Judge(summary)) {
     rows.push_back({"  " + verdict.what, verdict.target, verdict.measured,

@@ -25,7 +25,7 @@ TEST(ParseCommandLine, FullIsEveryCell) {
   auto line = Parse({"bridge"});
   ASSERT_TRUE(line.has_value());
   EXPECT_EQ(line.value().bench.cells.size(), 24U);
-  EXPECT_EQ(line.value().bench.subjects.size(), 4U);
+  EXPECT_EQ(line.value().bench.subjects.size(), SubjectKinds().size());
   EXPECT_EQ(line.value().bench.backends.size(), 3U);
   EXPECT_GE(line.value().bench.repetitions, 5);
 }
@@ -35,12 +35,28 @@ TEST(ParseCommandLine, QuickFitsIntoFourMinutes) {
   auto line = Parse({"bridge", "--quick", "--json", "/tmp/out.json"});
   ASSERT_TRUE(line.has_value());
   const BenchOptions& bench = line.value().bench;
-  const double runs =
-      static_cast<double>(bench.cells.size() * bench.subjects.size() * bench.backends.size()) *
-      bench.repetitions;
-  EXPECT_LT(runs * bench.seconds * 1.2, 144);
+  EXPECT_LT(static_cast<double>(RunCount(bench)) * bench.seconds * 1.2, 144);
   EXPECT_EQ(line.value().json_path, "/tmp/out.json");
   EXPECT_GE(bench.repetitions, 5);
+}
+
+TEST(SubjectKinds, AreAskedOnlyWhatTheyCanDo) {
+  const SubjectKind& fio = *FindSubjectKind(kFio);
+  EXPECT_TRUE(fio.Takes(BackendKind::kFile));
+  EXPECT_FALSE(fio.Takes(BackendKind::kMemory));
+  EXPECT_TRUE(fio.Takes(Cell{Workload::kMixed, 131072, 128}));
+  const SubjectKind& shared = *FindSubjectKind(kBridgeSharedCore);
+  EXPECT_TRUE(shared.Takes(Cell{Workload::kRead, 4096, 32}));
+  EXPECT_FALSE(shared.Takes(Cell{Workload::kWrite, 4096, 32}));
+  EXPECT_EQ(FindSubjectKind("brigde"), nullptr);
+}
+
+TEST(RunCount, LeavesOutWhatSubjectsAreNotAsked) {
+  BenchOptions bench;
+  bench.subjects = {std::string(kDirect), std::string(kFio), std::string(kBridgeSharedCore)};
+  bench.cells = {{Workload::kRead, 4096, 1}, {Workload::kWrite, 4096, 1}};
+  bench.repetitions = 3;
+  EXPECT_EQ(RunCount(bench), 3U * (2 * 3 + 2 + 1));
 }
 
 TEST(ParseCommandLine, NarrowsToWhatIsNamed) {

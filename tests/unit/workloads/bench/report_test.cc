@@ -68,6 +68,39 @@ TEST(Summarize, ComparesWithThePeers) {
   EXPECT_EQ(summary.rte_vhost_worst_cell, "null, read 4K, depth 32");
 }
 
+TEST(Summarize, ComparesTheFileBackendWithFioRowByRow) {
+  Results results;
+  const Cell middle = {Workload::kWrite, 4096, 8};
+  Add(results, kFio, BackendKind::kFile, kShallow, {MakeSample(10e3, 50, 100)});
+  Add(results, kFio, BackendKind::kFile, middle, {MakeSample(20e3, 50, 100)});
+  Add(results, kFio, BackendKind::kFile, kDeep, {MakeSample(50e3, 50, 100)});
+  EXPECT_FALSE(Summarize(results).file_to_fio.has_value());
+  Add(results, kBridge, BackendKind::kFile, kShallow, {MakeSample(9e3, 50, 100)});
+  Add(results, kBridge, BackendKind::kFile, middle, {MakeSample(12e3, 50, 100)});
+  Add(results, kBridge, BackendKind::kFile, kDeep, {MakeSample(50e3, 50, 100)});
+  const Summary summary = Summarize(results);
+  EXPECT_NEAR(summary.file_to_fio->worst, 0.6, 1e-9);
+  EXPECT_NEAR(summary.file_to_fio->median, 0.9, 1e-9);
+  EXPECT_EQ(summary.file_to_fio->worst_cell, "write 4K, depth 8");
+  EXPECT_FALSE(summary.direct_to_fio.has_value());
+  const Json json = ReportJson(results).at("summary");
+  EXPECT_NEAR(json.at("file_to_fio").at("worst").get<double>(), 0.6, 1e-9);
+  EXPECT_TRUE(json.at("direct_to_fio").at("worst").is_null());
+}
+
+TEST(Summarize, OneFirstRequestWithoutDoorbellShows) {
+  Results results;
+  results.idle = Idle{2, 0.5, 0.25, {{1, 20}, {0, 5}, {1, 30}}};
+  const Summary summary = Summarize(results);
+  EXPECT_EQ(*summary.idle_cpu_percent, 0.5);
+  EXPECT_EQ(*summary.first_request_doorbells, 0);
+  EXPECT_EQ(*summary.first_request_us, 20);
+  results.idle->first_requests[1].doorbells = 1;
+  EXPECT_EQ(*Summarize(results).first_request_doorbells, 1);
+  EXPECT_NE(ReportTable(results).find("1 doorbell(s), 20.0 us"), std::string::npos);
+  EXPECT_EQ(ReportJson(results).at("idle").at("first_requests").size(), 3U);
+}
+
 TEST(Summarize, CountsDoorbellsOfTheBridgeOnly) {
   Results results = MakeResults();
   results.runs[2].samples[0].kicks = 300;
@@ -147,6 +180,22 @@ TEST(ReportTable, SaysGroundSubjectsAndVerdicts) {
                            "MISSED", "met", "Not measured: rte-vhost, file: no such program"}) {
     EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
   }
+}
+
+TEST(Reports, CountTheLinuxDriverAndNeverTimeIt) {
+  Results results = MakeResults();
+  EXPECT_EQ(ReportTable(results).find("emulated"), std::string::npos);
+  results.linux_driver = {{"bridge", 8, 800, 200, 400}};
+  const std::string text = ReportTable(results);
+  for (const char* part : {"not timed", "bridge, read 4K, depth 8", "0.250", "0.500"}) {
+    EXPECT_NE(text.find(part), std::string::npos) << part << "\n" << text;
+  }
+  EXPECT_NE(ReportHtml(results).find("<td>800</td><td>0.250</td>"), std::string::npos);
+  const Json row = ReportJson(results).at("functional").at(0);
+  EXPECT_EQ(row.at("subject"), "linux-driver");
+  EXPECT_EQ(row.at("kicks_per_io"), 0.25);
+  EXPECT_EQ(row.at("interrupts_per_io"), 0.5);
+  for (const char* speed : {"iops", "mb_per_s", "latency_us"}) EXPECT_FALSE(row.contains(speed));
 }
 
 TEST(ReportHtml, IsOnePageWithoutTheNetwork) {
