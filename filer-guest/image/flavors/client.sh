@@ -1,5 +1,5 @@
 # A client for tests: Debian's kernel with its NFS and CIFS clients, and the programs whose work on a
-# mounted filer the tests judge. Read by build-image.
+# mounted filer the tests judge. Read by build-image. kvm_amd: for vm_exits.sh, a guest in a guest.
 packages=(base-files libc6 busybox-static linux-image-amd64 kmod netbase bash coreutils findutils diffutils
   tar gzip xz-utils sed grep gawk util-linux mount nfs-common cifs-utils git sqlite3 rsync attr procps)
 packages_with_dpdk=()
@@ -7,7 +7,7 @@ packages_with_dpdk=()
 initrd_modules=(virtio_pci virtio_scsi sd_mod squashfs overlay)
 root_modules=(virtio_net virtio_console virtio_blk failover af_packet nfs nfsv2 nfsv3 nfsv4 cifs fscache
   dns_resolver cmac hmac ccm gcm ghash_generic ctr seqiv ecb cbc des_generic md5 md4 sha512_generic sha256_generic
-  crc32c_generic aes_generic aesni_intel cts nls_utf8 ext4 loop)
+  crc32c_generic aes_generic aesni_intel cts nls_utf8 ext4 loop kvm_amd)
 
 remove=(usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/bug usr/share/lintian
   usr/share/python3 usr/share/bash-completion usr/share/zoneinfo usr/share/i18n
