@@ -41,15 +41,15 @@ const Iotlb::Entry* Iotlb::Find(std::uint64_t iova) const {
   return iova <= after->last ? &*after : nullptr;
 }
 
-TranslateStatus AddressSpace::TranslateIova(std::uint64_t address, std::uint64_t length,
-                                            std::uint8_t permission, SegmentList& list,
-                                            IotlbMiss& miss) const {
+TranslateStatus AddressView::TranslateIova(std::uint64_t address, std::uint64_t length,
+                                           std::uint8_t permission, SegmentList& list,
+                                           IotlbMiss& miss) const {
   std::uint64_t last = 0;
   if (length == 0 || __builtin_add_overflow(address, length - 1, &last)) {
     return TranslateStatus::kBadAddress;
   }
   while (true) {
-    const Iotlb::Entry* entry = iotlb_.Find(address);
+    const Iotlb::Entry* entry = space_.iotlb().Find(address);
     if (entry == nullptr || (entry->permission & permission) != permission) {
       miss = {address, permission};
       return TranslateStatus::kMiss;
@@ -57,7 +57,7 @@ TranslateStatus AddressSpace::TranslateIova(std::uint64_t address, std::uint64_t
     const std::uint64_t piece_last = std::min(last, entry->last);
     const std::uint64_t user_address = entry->user_address + (address - entry->begin);
     const TranslateStatus status =
-        memory_.TranslateUser(user_address, piece_last - address + 1, list);
+        space_.memory().TranslateUser(user_address, piece_last - address + 1, list, window_);
     if (status != TranslateStatus::kOk) return status;
     if (piece_last == last) return TranslateStatus::kOk;
     address = piece_last + 1;

@@ -92,7 +92,7 @@ class BlockQueue {
   void CountBackendBytes();
   std::span<const iovec> SegmentsOf(std::uint16_t head) const;
 
-  const AddressSpace& space_;
+  const AddressView space_;
   const BlockDevice& device_;
   VolumeCounters& counters_;
   std::unique_ptr<BackendQueue> backend_;

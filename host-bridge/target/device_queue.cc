@@ -55,7 +55,7 @@ std::string_view RingFaultText(RingFault fault) {
 }
 
 struct DeviceQueue::Walk {
-  const AddressSpace& space;
+  const AddressView& space;
   Chain& chain;
   IotlbMiss& miss;
   RingFault& fault;
@@ -105,19 +105,19 @@ DeviceQueue::PopResult DeviceQueue::Pop(std::uint16_t& head, RingFault& fault) {
   return PopResult::kHead;
 }
 
-void DeviceQueue::PrefetchChainAt(std::uint32_t place, const AddressSpace& space) const {
+void DeviceQueue::PrefetchChainAt(std::uint32_t place, const AddressView& space) const {
   const std::uint32_t mask = layout_.size - 1;
   const std::uint16_t head = LoadOnce(layout_.avail->ring[place & mask]);
   const std::byte* host = space.Peek(LoadOnce(layout_.descriptors[head & mask].address), 1);
   if (host != nullptr) __builtin_prefetch(host);
 }
 
-void DeviceQueue::PrefetchFollowing(const AddressSpace& space) const {
+void DeviceQueue::PrefetchFollowing(const AddressView& space) const {
   const std::uint32_t count = std::min(Pending(), kPrefetchCount - 1);
   for (std::uint32_t i = 0; i < count; ++i) PrefetchChainAt(next_avail_ + i, space);
 }
 
-void DeviceQueue::PrefetchNext(const AddressSpace& space) const {
+void DeviceQueue::PrefetchNext(const AddressView& space) const {
   PrefetchChainAt(next_avail_, space);
 }
 
@@ -201,7 +201,7 @@ DeviceQueue::ReadResult DeviceQueue::ReadIndirect(const Descriptor& table, Walk&
   return walk.Fail(RingFault::kChainTooLong);
 }
 
-bool DeviceQueue::ReadSmallChain(std::uint16_t head, const AddressSpace& space,
+bool DeviceQueue::ReadSmallChain(std::uint16_t head, const AddressView& space,
                                  SmallChain& chain) const {
   const Descriptor& shared = layout_.descriptors[head];
   const std::uint64_t address = LoadOnce(shared.address);
@@ -231,7 +231,7 @@ bool DeviceQueue::ReadSmallChain(std::uint16_t head, const AddressSpace& space,
   return true;
 }
 
-DeviceQueue::ReadResult DeviceQueue::ReadChain(std::uint16_t head, const AddressSpace& space,
+DeviceQueue::ReadResult DeviceQueue::ReadChain(std::uint16_t head, const AddressView& space,
                                                Chain& chain, IotlbMiss& miss, RingFault& fault) {
   chain.list.count = chain.list.merge_from = 0;
   chain.readable_count = 0;

@@ -72,13 +72,13 @@ class DeviceQueue {
   // Fetches what the next heads point to while the last popped one is worked on: tables and headers
   // come from another core, and their ways there overlap. A hint: it checks no more than it needs.
   static constexpr std::uint32_t kPrefetchCount = 8;
-  void PrefetchFollowing(const AddressSpace& space) const;
+  void PrefetchFollowing(const AddressView& space) const;
   // Heads that are known to be published and not popped.
   std::uint32_t Pending() const { return static_cast<std::uint16_t>(known_avail_ - next_avail_); }
   // While nothing is published: fetches what the next head pointed to when its place in the ring
   // was last used. A driver that hands out heads in turn writes that line just before it publishes,
   // and then both lines come at once.
-  void PrefetchNext(const AddressSpace& space) const;
+  void PrefetchNext(const AddressView& space) const;
   // Gives the last popped head back to the avail ring: to be popped again.
   void Unpop(std::uint16_t head);
   // Marks a head of the inflight table busy. False: out of range or twice.
@@ -86,7 +86,7 @@ class DeviceQueue {
 
   enum class ReadResult : std::uint8_t { kOk, kMiss, kFault };
   // The chain at `head`, translated whole. On kMiss nothing was consumed: Unpop and try later.
-  ReadResult ReadChain(std::uint16_t head, const AddressSpace& space, Chain& chain, IotlbMiss& miss,
+  ReadResult ReadChain(std::uint16_t head, const AddressView& space, Chain& chain, IotlbMiss& miss,
                        RingFault& fault);
 
   // A chain as most drivers build it for a read or write of one piece: an indirect table of header,
@@ -98,7 +98,7 @@ class DeviceQueue {
     std::uint8_t* status_byte;
     bool is_data_writable;
   };
-  bool ReadSmallChain(std::uint16_t head, const AddressSpace& space, SmallChain& chain) const;
+  bool ReadSmallChain(std::uint16_t head, const AddressView& space, SmallChain& chain) const;
 
   // Writes one used element; visible after Publish.
   void PushUsed(std::uint16_t head, std::uint32_t length_bytes);
@@ -118,7 +118,7 @@ class DeviceQueue {
   std::uint32_t size() const { return layout_.size; }
 
  private:
-  void PrefetchChainAt(std::uint32_t place, const AddressSpace& space) const;
+  void PrefetchChainAt(std::uint32_t place, const AddressView& space) const;
   struct Walk;
   ReadResult ReadIndirect(const virtio::Descriptor& table, Walk& walk);
   ReadResult Take(const virtio::Descriptor& descriptor, Walk& walk);

@@ -175,7 +175,6 @@ TranslateStatus MemoryMap::Translate(const Index& index, std::uint32_t& last, st
 void MemoryMap::Reindex() {
   by_guest_ = {};
   by_user_ = {};
-  last_guest_ = last_user_ = 0;
   for (const auto& region : regions_) {
     const RegionSpec& spec = region->spec;
     by_guest_.entries[by_guest_.count++] = {

@@ -4,7 +4,7 @@
 // Invariants: regions overlap in neither address space; a range is translated whole or not at all,
 // and split where regions meet. Nothing may use a translated pointer after Remove or Clear: the
 // session waits for its requests first.
-// Threads: its session's poller.
+// Threads: its session's poller. Any number of pollers may translate while nobody changes it.
 #pragma once
 
 #include <array>
@@ -57,19 +57,26 @@ class MemoryMap {
   Result<void> Remove(const RegionSpec& spec);
   void Clear();
 
+  // Where one user of the map found its last address: mostly the next one is there, too. It stays
+  // usable when the map changes.
+  struct Window {
+    std::uint32_t guest = 0;
+    std::uint32_t user = 0;
+  };
+
   // Appends the host pieces of the range to `list`. Never kMiss.
-  TranslateStatus TranslateGuest(std::uint64_t address, std::uint64_t length,
-                                 SegmentList& list) const {
-    return Translate(by_guest_, last_guest_, address, length, list);
+  TranslateStatus TranslateGuest(std::uint64_t address, std::uint64_t length, SegmentList& list,
+                                 Window& window) const {
+    return Translate(by_guest_, window.guest, address, length, list);
   }
-  TranslateStatus TranslateUser(std::uint64_t address, std::uint64_t length,
-                                SegmentList& list) const {
-    return Translate(by_user_, last_user_, address, length, list);
+  TranslateStatus TranslateUser(std::uint64_t address, std::uint64_t length, SegmentList& list,
+                                Window& window) const {
+    return Translate(by_user_, window.user, address, length, list);
   }
-  // The host address if the whole range lies in the region that the last translation found, else
-  // nullptr.
-  std::byte* PeekGuest(std::uint64_t address, std::uint64_t length) const {
-    const Entry& entry = by_guest_.entries[last_guest_];
+  // The host address if the whole range lies in the region that the last translation with this
+  // window found, else nullptr.
+  std::byte* PeekGuest(std::uint64_t address, std::uint64_t length, const Window& window) const {
+    const Entry& entry = by_guest_.entries[window.guest];
     if (address < entry.begin || address >= entry.end) return nullptr;
     if (length > entry.end - address) return nullptr;
     return entry.host + (address - entry.begin);
@@ -100,8 +107,6 @@ class MemoryMap {
   std::vector<std::unique_ptr<Region>> regions_;
   Index by_guest_;
   Index by_user_;
-  mutable std::uint32_t last_guest_ = 0;  // where the last address was found: mostly again
-  mutable std::uint32_t last_user_ = 0;
 };
 
 }  // namespace filer::bridge

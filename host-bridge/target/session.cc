@@ -292,7 +292,7 @@ TranslateStatus Session::FindRing(const Ring& ring, RingLayout& layout, IotlbMis
     if (part.address % part.align != 0) return TranslateStatus::kBadAddress;
     SegmentList pieces;
     const auto status =
-        space_.TranslateRing(part.address, part.bytes, part.permission, pieces, miss);
+        AddressView(space_).TranslateRing(part.address, part.bytes, part.permission, pieces, miss);
     if (status != TranslateStatus::kOk) return status;
     if (pieces.count != 1) return TranslateStatus::kTooManySegments;  // must be in one piece here
     part.host = static_cast<std::byte*>(pieces.segments[0].iov_base);

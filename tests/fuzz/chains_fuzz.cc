@@ -48,8 +48,9 @@ struct Guest {
     for (std::size_t i = 0; i < std::size(kRegions); ++i) {
       FILER_ASSERT(space.memory().Add(kRegions[i], UniqueFd(::dup(fd.get()))).has_value());
       bridge::SegmentList list;
-      FILER_ASSERT(space.memory().TranslateGuest(kRegions[i].guest_address, kRegionBytes, list) ==
-                   bridge::TranslateStatus::kOk);
+      bridge::MemoryMap::Window window;
+      FILER_ASSERT(space.memory().TranslateGuest(kRegions[i].guest_address, kRegionBytes, list,
+                                                 window) == bridge::TranslateStatus::kOk);
       bases[i] = static_cast<std::byte*>(list.segments[0].iov_base);
       memory.push_back({bases[i], kRegionBytes});
       Poison(bases[i] - kSlack, kSlack);

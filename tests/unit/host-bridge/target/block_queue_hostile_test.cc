@@ -30,7 +30,9 @@ class BlockQueueHostileTest : public testing::Test {
     const RegionSpec spec{kGuest, kMemoryBytes, 0x7f0000000000, 0};
     EXPECT_TRUE(space_.memory().Add(spec, memory_.DupFd()).has_value());
     SegmentList list;
-    EXPECT_EQ(space_.memory().TranslateGuest(kGuest, kMemoryBytes, list), TranslateStatus::kOk);
+    MemoryMap::Window window;
+    EXPECT_EQ(space_.memory().TranslateGuest(kGuest, kMemoryBytes, list, window),
+              TranslateStatus::kOk);
     state_.memory = {list.segments[0]};
     state_.info.size_bytes = 64 << 20;
     device_.capacity_sectors = state_.info.size_bytes / 512;

@@ -45,7 +45,7 @@ class DeviceQueueTest : public testing::Test {
   }
   DeviceQueue::PopResult Pop() { return queue_.Pop(head_, fault_); }
   DeviceQueue::ReadResult Read(std::uint16_t head = 0) {
-    return queue_.ReadChain(head, space_, chain_, miss_, fault_);
+    return queue_.ReadChain(head, view_, chain_, miss_, fault_);
   }
   void ExpectReadFault(RingFault fault, std::uint16_t head = 0) {
     EXPECT_EQ(Read(head), DeviceQueue::ReadResult::kFault);
@@ -54,6 +54,7 @@ class DeviceQueueTest : public testing::Test {
 
   FakeMemory memory_;
   AddressSpace space_;
+  const AddressView view_{space_};
   RingLayout layout_;
   DeviceQueue queue_;
   Chain chain_;
@@ -306,7 +307,7 @@ class SmallChainTest : public DeviceQueueTest {
     table[2] = {kGuest + 0x8040, 1, kDescriptorWrite, 0};
     EXPECT_EQ(Read(), DeviceQueue::ReadResult::kOk);  // also: the region is known from now on
   }
-  bool ReadSmall() { return queue_.ReadSmallChain(0, space_, small_); }
+  bool ReadSmall() { return queue_.ReadSmallChain(0, view_, small_); }
 
   DeviceQueue::SmallChain small_{};
 };

@@ -22,11 +22,12 @@ class MemoryMapTest : public testing::Test {
   }
   TranslateStatus Guest(std::uint64_t address, std::uint64_t length) {
     list_ = {};
-    return map_.TranslateGuest(address, length, list_);
+    return map_.TranslateGuest(address, length, list_, window_);
   }
   FakeMemory first_, second_;
   MemoryMap map_;
   SegmentList list_;
+  MemoryMap::Window window_;
 };
 
 TEST_F(MemoryMapTest, FindsTheBytesAtTheirOffset) {
@@ -85,6 +86,7 @@ TEST(MemoryMapBorders, TranslatesExactlyTheRangesThatAreThere) {
   };
   for (std::size_t i = 0; i < memory.bytes(); i += 8) *memory.At<std::uint64_t>(i) = i;
   int good = 0;
+  MemoryMap::Window window;
   for (const std::uint64_t from : borders) {
     for (const std::uint64_t to : borders) {
       for (int off = -2; off <= 2; ++off) {
@@ -92,7 +94,8 @@ TEST(MemoryMapBorders, TranslatesExactlyTheRangesThatAreThere) {
           const std::uint64_t begin = from + static_cast<std::uint64_t>(off);
           const std::uint64_t length = to - from + static_cast<std::uint64_t>(length_off);
           SegmentList list;
-          const bool is_ok = map.TranslateGuest(begin, length, list) == TranslateStatus::kOk;
+          const bool is_ok =
+              map.TranslateGuest(begin, length, list, window) == TranslateStatus::kOk;
           ASSERT_EQ(is_ok, is_there(begin, length)) << std::hex << begin << " " << length;
           if (!is_ok) continue;
           ++good;
@@ -169,24 +172,40 @@ TEST_F(MemoryMapTest, TruncationUnderUsReadsZeroesAndMarksTheRegion) {
   EXPECT_TRUE(map_.IsBroken());
 }
 
+// Two queues that look in different regions do not disturb each other, and a window outlives the
+// region it looked at.
+TEST_F(MemoryMapTest, EachWindowPeeksWhereItsOwnLookWas) {
+  MemoryMap::Window first, second;
+  ASSERT_EQ(map_.TranslateGuest(0x10000, 8, list_, first), TranslateStatus::kOk);
+  ASSERT_EQ(map_.TranslateGuest(0x13000, 8, list_, second), TranslateStatus::kOk);
+  EXPECT_EQ(map_.PeekGuest(0x10008, 8, first),
+            static_cast<std::byte*>(list_.segments[0].iov_base) + 8);
+  EXPECT_EQ(map_.PeekGuest(0x10008, 8, second), nullptr);
+  EXPECT_NE(map_.PeekGuest(0x13008, 8, second), nullptr);
+  ASSERT_TRUE(map_.Remove({0x12000, 4 * kPage, 0x900000, 0}).has_value());
+  EXPECT_EQ(map_.PeekGuest(0x13008, 8, second), nullptr);
+  EXPECT_EQ(map_.TranslateGuest(0x10000, 8, list_, second), TranslateStatus::kOk);
+}
+
 TEST(Iotlb, TranslatesThroughUserAddressesAndAsksForWhatIsMissing) {
   FakeMemory memory(4 * kPage);
   AddressSpace space;
   ASSERT_TRUE(space.memory().Add({0x10000, 4 * kPage, 0x500000, 0}, memory.DupFd()).has_value());
   space.UseIotlb(true);
   SegmentList list;
+  const AddressView view(space);
   IotlbMiss miss;
-  EXPECT_EQ(space.Translate(0xabc000, 8, 1, list, miss), TranslateStatus::kMiss);
+  EXPECT_EQ(view.Translate(0xabc000, 8, 1, list, miss), TranslateStatus::kMiss);
   EXPECT_EQ(miss.iova, 0xabc000u);
   ASSERT_TRUE(space.iotlb().Update(0xabc000, kPage, 0x501000, 1).has_value());
-  ASSERT_EQ(space.Translate(0xabc008, 8, 1, list, miss), TranslateStatus::kOk);
+  ASSERT_EQ(view.Translate(0xabc008, 8, 1, list, miss), TranslateStatus::kOk);
   *memory.At<char>(kPage + 8) = 'q';
   EXPECT_EQ(*static_cast<char*>(list.segments[0].iov_base), 'q');
-  EXPECT_EQ(space.Translate(0xabc008, 8, 2, list, miss), TranslateStatus::kMiss);  // read-only
-  EXPECT_EQ(space.Translate(0xabcfff, 2, 1, list, miss), TranslateStatus::kMiss);  // second page
+  EXPECT_EQ(view.Translate(0xabc008, 8, 2, list, miss), TranslateStatus::kMiss);  // read-only
+  EXPECT_EQ(view.Translate(0xabcfff, 2, 1, list, miss), TranslateStatus::kMiss);  // second page
   EXPECT_EQ(miss.iova, 0xabd000u);
   space.iotlb().Invalidate(0xabc800, 1);
-  EXPECT_EQ(space.Translate(0xabc008, 8, 1, list, miss), TranslateStatus::kMiss);
+  EXPECT_EQ(view.Translate(0xabc008, 8, 1, list, miss), TranslateStatus::kMiss);
 }
 
 TEST(Iotlb, EntryThatPointsOutsideMemoryIsRefusedAtUse) {
@@ -194,8 +213,9 @@ TEST(Iotlb, EntryThatPointsOutsideMemoryIsRefusedAtUse) {
   space.UseIotlb(true);
   ASSERT_TRUE(space.iotlb().Update(0, kPage, UINT64_MAX - 10, 3).has_value());
   SegmentList list;
+  const AddressView view(space);
   IotlbMiss miss;
-  EXPECT_EQ(space.Translate(0, 64, 1, list, miss), TranslateStatus::kBadAddress);
+  EXPECT_EQ(view.Translate(0, 64, 1, list, miss), TranslateStatus::kBadAddress);
 }
 
 TEST(Iotlb, StaysBounded) {
