@@ -1,8 +1,9 @@
 // backend.h: the seam between the bridge's request handling and what stores the bytes: file
 // (io_uring), memory, null; later Ceph RBD.
 //
-// One Backend object per volume, shared by nobody; one BackendQueue per poller and device queue. A
-// queue is called by its poller only (FILER_REQUIRES the poller's reactor). Nothing here blocks,
+// One Backend object per volume, shared by nobody; one BackendQueue per device queue. A queue is
+// called by one poller at a time, the one that runs the device queue; it may go to another one with
+// requests in flight. Nothing here blocks,
 // allocates or logs per request. The segments are guest memory: the backend moves bytes, it never
 // interprets them. Range, read-only and alignment were checked by the target before. `cookie` comes
 // back unchanged in the completion.

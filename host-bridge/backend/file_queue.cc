@@ -69,11 +69,12 @@ Result<std::unique_ptr<FileQueue>> FileQueue::Create(VolumeFile& file, std::uint
   FILER_ASSERT(depth_max > 0);
   std::unique_ptr<FileQueue> queue(new FileQueue(file, depth_max));
   const unsigned entries = std::bit_ceil(depth_max);
-  // One thread submits and reaps; completions are handed over when it looks, without an interrupt.
+  // Completions are handed over when its poller looks, without an interrupt. Not SINGLE_ISSUER: the
+  // queue may be lent to another poller, and the kernel would not take its requests there.
   io_uring_params params{};
-  params.flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+  params.flags = IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
   int failed = io_uring_queue_init_params(entries, &queue->ring_, &params);
-  if (failed == -EINVAL) {  // kernels before 6.0
+  if (failed == -EINVAL) {  // kernels before 5.19
     params = {};
     failed = io_uring_queue_init_params(entries, &queue->ring_, &params);
   }

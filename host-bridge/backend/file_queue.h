@@ -2,8 +2,8 @@
 // request starts at once, then batches of twice the size each: the device works on the first ones
 // while the others are prepared, which takes the kernel a microsecond each. Requests that direct
 // I/O cannot take as they are (memory not aligned, transfers cut short by the kernel) go piecewise
-// through bounce buffers, which CopiedBytes counts. Threads: made, used and destroyed by one
-// poller.
+// through bounce buffers, which CopiedBytes counts. Threads: one at a time, not
+// always the same.
 #pragma once
 
 #include <liburing.h>

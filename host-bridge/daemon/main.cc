@@ -20,7 +20,7 @@
 #include "host-bridge/daemon/status.h"
 #include "host-bridge/daemon/volume_methods.h"
 #include "host-bridge/target/limits.h"
-#include "host-bridge/target/poller.h"
+#include "host-bridge/target/poller_group.h"
 
 namespace filer::bridge {
 namespace {
@@ -42,7 +42,7 @@ Result<std::unique_ptr<Backend>> OpenBackend(const VolumeSpec& spec) {
 }
 
 // Volumes and sockets are open then; nobody is served yet.
-Result<std::unique_ptr<Poller>> CreatePoller(const DaemonOptions& options) {
+Result<std::unique_ptr<PollerGroup>> CreatePollers(const DaemonOptions& options) {
   std::vector<std::unique_ptr<Volume>> volumes;
   std::set<std::string> names, sockets;
   if (options.volumes.size() > kVolumeCountMax) {
@@ -58,37 +58,41 @@ Result<std::unique_ptr<Poller>> CreatePoller(const DaemonOptions& options) {
     const VolumeOptions volume{spec.name, spec.socket, options.queue_count, spec.limits};
     volumes.push_back(FILER_TRY(Volume::Create(volume, std::move(backend))));
   }
-  return Poller::Create({options.cpu, options.idle_us}, std::move(volumes));
+  PollerGroupOptions pollers;
+  pollers.poller_count = FILER_TRY(PollerCount(options));
+  pollers.cpus = options.cpus;
+  pollers.idle_us = options.idle_us;
+  return PollerGroup::Create(pollers, std::move(volumes));
 }
 
 // Serves until a signal. The signals are blocked in every thread; this one takes them.
 Result<void> Serve(const DaemonOptions& options, const sigset_t& signals) {
-  auto poller = FILER_TRY(CreatePoller(options));
+  auto pollers = FILER_TRY(CreatePollers(options));
   const pthread_t main_thread = ::pthread_self();
   std::atomic<bool> is_serving = false;
   RpcMethods methods;
   methods["status"] = [&](const Json&) -> Result<Json> {
     if (!is_serving.load(std::memory_order_acquire)) return Error(Errc::kBusy, "starting");
-    return StatusJson(*poller, options.volumes);
+    return StatusJson(*pollers, options.volumes);
   };
-  AddVolumeMethods(*poller, methods);
+  AddVolumeMethods(*pollers, methods);
   methods["shutdown"] = [&](const Json&) -> Result<Json> {
     ::pthread_kill(main_thread, SIGTERM);
     return Json::object();
   };
   auto server = FILER_TRY(RpcServer::Listen(options.control_socket, std::move(methods)));
   if (options.confine == "on") FILER_TRY(Confine());
-  FILER_TRY(poller->Start());
+  FILER_TRY(pollers->Start());
   is_serving.store(true, std::memory_order_release);  // pairs with `status`
-  FILER_LOG_INFO("serving {} volumes as user {}, control socket {}", options.volumes.size(),
-                 ::geteuid(), options.control_socket);
+  FILER_LOG_INFO("serving {} volumes with {} pollers as user {}, control socket {}",
+                 options.volumes.size(), pollers->size(), ::geteuid(), options.control_socket);
   int number = 0;
   ::sigwait(&signals, &number);
   FILER_LOG_INFO("stopping");
   // Most of what has to become durable does while clients are still served: they may be waiting for
   // the next daemon.
-  for (const auto& volume : poller->volumes()) static_cast<void>(volume->Flush().has_value());
-  poller->Stop();  // flushes again; the control socket answers until everything is durable
+  for (const auto& volume : pollers->volumes()) static_cast<void>(volume->Flush().has_value());
+  pollers->Stop();  // flushes again; the control socket answers until everything is durable
   server.reset();
   return Ok();
 }
@@ -108,6 +112,7 @@ void RaiseFileLimit() {
 int Main(int argc, char** argv) {
   DaemonOptions options;
   std::vector<std::string> volume_texts;
+  std::string cpu_text;
   CLI::App app("Serves volumes to guests over vhost-user-blk");
   app.set_version_flag("--version", FILER_VERSION);
   app.add_option("--control", options.control_socket, "Socket of the control channel")->required();
@@ -119,7 +124,10 @@ int Main(int argc, char** argv) {
       ->expected(1);
   app.add_option("--queues", options.queue_count, "Queues offered per volume")
       ->check(CLI::Range(1U, kQueueCountMax));
-  app.add_option("--cpu", options.cpu, "Core of the poller")->check(CLI::Range(0, 1023));
+  app.add_option("--pollers", options.poller_count,
+                 "Threads that serve the queues (default: one, or one per core of --cpu)")
+      ->check(CLI::Range(1U, kPollerCountMax));
+  app.add_option("--cpu", cpu_text, "Cores of the pollers, one each: 1, or 1,3 for two");
   app.add_option("--confine", options.confine, "Give up privileges and system calls: on or off")
       ->check(CLI::IsMember({"on", "off"}));
   app.add_option("--idle-us", options.idle_us,
@@ -138,6 +146,11 @@ int Main(int argc, char** argv) {
     auto spec = ParseVolumeSpec(text);
     if (!spec.has_value()) return Fail(spec.assume_error());
     options.volumes.push_back(std::move(spec).assume_value());
+  }
+  if (app.count("--cpu") > 0) {
+    auto cpus = ParseCpuList(cpu_text);
+    if (!cpus.has_value()) return Fail(cpus.assume_error());
+    options.cpus = std::move(cpus).assume_value();
   }
   InitLog("host-bridge", options.log_level);
   RaiseFileLimit();

@@ -2,10 +2,15 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
+
+#include "host-bridge/target/limits.h"
 
 namespace filer::bridge {
 namespace {
+
+constexpr int kCpuMax = 1023;
 
 Error Usage(std::string_view text, std::string what) {
   return Error(Errc::kUsage, fmt::format("--volume {}: {}", text, what));
@@ -83,6 +88,43 @@ Result<VolumeSpec> ParseVolumeSpec(std::string_view text) {
     return Usage(text, fmt::format("backend \"{}\" is none of file, memory, null", spec.backend));
   }
   return spec;
+}
+
+Result<std::vector<int>> ParseCpuList(std::string_view text) {
+  std::vector<int> cpus;
+  std::string_view rest = text;
+  while (true) {
+    const auto comma = rest.find(',');
+    const std::string_view item = rest.substr(0, comma);
+    int cpu = -1;
+    const auto parsed = std::from_chars(item.data(), item.data() + item.size(), cpu);
+    const bool is_number = parsed.ec == std::errc() && parsed.ptr == item.data() + item.size();
+    if (!is_number || cpu < 0 || cpu > kCpuMax) {
+      return Error(Errc::kUsage, fmt::format("--cpu {}: \"{}\" is no core; write 1, or 1,3 for two "
+                                             "pollers",
+                                             text, item));
+    }
+    if (std::find(cpus.begin(), cpus.end(), cpu) != cpus.end()) {
+      return Error(Errc::kUsage, fmt::format("--cpu {}: core {} is named twice", text, cpu));
+    }
+    cpus.push_back(cpu);
+    if (cpus.size() > kPollerCountMax) {
+      return Error(Errc::kUsage, fmt::format("--cpu {}: one bridge has {} pollers at most", text,
+                                             kPollerCountMax));
+    }
+    if (comma == std::string_view::npos) return cpus;
+    rest = rest.substr(comma + 1);
+  }
+}
+
+Result<std::uint32_t> PollerCount(const DaemonOptions& options) {
+  const auto cpu_count = static_cast<std::uint32_t>(options.cpus.size());
+  if (options.poller_count == 0) return std::max(cpu_count, 1U);
+  if (cpu_count != 0 && cpu_count != options.poller_count) {
+    return Error(Errc::kUsage, fmt::format("--pollers {} with {} cores in --cpu; one core each",
+                                           options.poller_count, cpu_count));
+  }
+  return options.poller_count;
 }
 
 }  // namespace filer::bridge

@@ -25,7 +25,8 @@ struct DaemonOptions {
   std::string control_socket;
   std::vector<VolumeSpec> volumes;
   std::uint32_t queue_count = 4;
-  int cpu = -1;
+  std::uint32_t poller_count = 0;  // 0: one per core of `cpus`, or one
+  std::vector<int> cpus;           // of the pollers, one each; empty: anywhere
   std::uint32_t idle_us = 300;
   std::string confine = "on";  // on, off: confine.h
   std::string log_level = "info";
@@ -35,5 +36,12 @@ struct DaemonOptions {
 // end in K, M, G or T. iops and bps: per second; 0, the default: no limit. Errors: kUsage, the
 // message naming the word that is wrong.
 Result<VolumeSpec> ParseVolumeSpec(std::string_view text);
+
+// "1" or "1,3": cores, each once. Errors: kUsage, likewise.
+Result<std::vector<int>> ParseCpuList(std::string_view text);
+
+// How many pollers the options ask for. Errors: kUsage, when not every poller has a core, or a core
+// no poller.
+Result<std::uint32_t> PollerCount(const DaemonOptions& options);
 
 }  // namespace filer::bridge

@@ -64,13 +64,20 @@ Json LatenciesJson(const VolumeLatencies& latencies) {
   return json;
 }
 
+Json PollerJson(const PollerCounters& counters) {
+  return {{"polls", counters.polls.Get()},       {"busy_polls", counters.busy_polls.Get()},
+          {"sleeps", counters.sleeps.Get()},     {"lent", counters.lent.Get()},
+          {"returned", counters.returned.Get()}, {"borrowed", counters.borrowed.Get()}};
+}
+
 }  // namespace
 
-Json StatusJson(const Poller& poller, const std::vector<VolumeSpec>& specs) {
+Json StatusJson(const PollerGroup& pollers, const std::vector<VolumeSpec>& specs) {
   Json volumes = Json::array();
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    const Volume& volume = *poller.volumes()[i];
+    const Volume& volume = *pollers.volumes()[i];
     const BackendInfo info = volume.info();
+    const VolumeCounters counters = volume.counters();
     volumes.push_back(
         {{"name", specs[i].name},
          {"backend", specs[i].backend},
@@ -81,17 +88,22 @@ Json StatusJson(const Poller& poller, const std::vector<VolumeSpec>& specs) {
          {"connected", volume.is_connected()},
          {"limits",
           {{"iops", volume.limits().requests_per_s}, {"bytes_per_s", volume.limits().bytes_per_s}}},
-         {"latency", LatenciesJson(volume.counters().latencies)},
-         {"counters", CountersJson(volume.counters())}});
+         {"latency", LatenciesJson(counters.latencies)},
+         {"counters", CountersJson(counters)}});
   }
-  const PollerCounters& counters = poller.counters();
+  Json each = Json::array();
+  for (std::size_t i = 0; i < pollers.size(); ++i) {
+    const Poller& poller = pollers.poller(i);
+    Json json = PollerJson(poller.counters());
+    json["cpu"] = poller.cpu() >= 0 ? Json(poller.cpu()) : Json();
+    json["busy_queues"] = pollers.busy_queues(i);
+    each.push_back(std::move(json));
+  }
   return {{"pid", ::getpid()},
           {"version", FILER_VERSION},
           {"volumes", volumes},
-          {"poller",
-           {{"polls", counters.polls.Get()},
-            {"busy_polls", counters.busy_polls.Get()},
-            {"sleeps", counters.sleeps.Get()}}}};
+          {"poller", PollerJson(pollers.counters())},
+          {"pollers", std::move(each)}};
 }
 
 }  // namespace filer::bridge

@@ -5,13 +5,14 @@
 
 #include "base/json_rpc.h"
 #include "host-bridge/daemon/options.h"
-#include "host-bridge/target/poller.h"
+#include "host-bridge/target/poller_group.h"
 
 namespace filer::bridge {
 
-// The result of method `status`. Any thread; reads counters while they move. `latency` of a volume
-// has, per operation, how many were measured (latency.h), percentiles, and the counts themselves:
+// The result of method `status`. Any thread; reads counters while they move. `pollers` has an
+// object per poller, `poller` their sums. `latency` of a volume has, per operation, how many were
+// measured (latency.h), percentiles, and the counts themselves:
 // [[index, nanoseconds at most, requests], ...].
-Json StatusJson(const Poller& poller, const std::vector<VolumeSpec>& specs);
+Json StatusJson(const PollerGroup& pollers, const std::vector<VolumeSpec>& specs);
 
 }  // namespace filer::bridge

@@ -7,12 +7,12 @@
 namespace filer::bridge {
 namespace {
 
-Result<Volume*> VolumeOf(const Poller& poller, const Json& params) {
+Result<Volume*> VolumeOf(const PollerGroup& pollers, const Json& params) {
   const auto name = params.find("volume");
   if (name == params.end() || !name->is_string()) {
     return Error(Errc::kInvalidArgument, "volume: a name is missing");
   }
-  for (const auto& volume : poller.volumes()) {
+  for (const auto& volume : pollers.volumes()) {
     if (volume->options().name == name->get<std::string>()) return volume.get();
   }
   return Error(Errc::kNotFound, name->get<std::string>() + ": no such volume");
@@ -27,11 +27,11 @@ Result<std::uint64_t> NumberOf(const Json& params, const char* key) {
   return number->get<std::uint64_t>();
 }
 
-Result<Json> Grow(Poller& poller, const Json& params) {
-  Volume& volume = *FILER_TRY(VolumeOf(poller, params));
+Result<Json> Grow(PollerGroup& pollers, const Json& params) {
+  Volume& volume = *FILER_TRY(VolumeOf(pollers, params));
   const std::uint64_t before = volume.info().size_bytes;
   const std::uint64_t size_bytes = FILER_TRY(volume.Remeasure());
-  poller.Wake();
+  pollers.Wake();
   if (size_bytes != before) {
     FILER_LOG_INFO("volume {}: grew from {} to {} bytes", volume.options().name, before,
                    size_bytes);
@@ -39,21 +39,21 @@ Result<Json> Grow(Poller& poller, const Json& params) {
   return Json{{"size_bytes", size_bytes}};
 }
 
-Result<Json> Limit(Poller& poller, const Json& params) {
-  Volume& volume = *FILER_TRY(VolumeOf(poller, params));
+Result<Json> Limit(PollerGroup& pollers, const Json& params) {
+  Volume& volume = *FILER_TRY(VolumeOf(pollers, params));
   VolumeLimits limits;
   limits.requests_per_s = FILER_TRY(NumberOf(params, "iops"));
   limits.bytes_per_s = FILER_TRY(NumberOf(params, "bytes_per_s"));
   volume.SetLimits(limits);
-  poller.Wake();
+  pollers.Wake();
   return Json::object();
 }
 
 }  // namespace
 
-void AddVolumeMethods(Poller& poller, RpcMethods& methods) {
-  methods["grow"] = [&poller](const Json& params) { return Grow(poller, params); };
-  methods["limit"] = [&poller](const Json& params) { return Limit(poller, params); };
+void AddVolumeMethods(PollerGroup& pollers, RpcMethods& methods) {
+  methods["grow"] = [&pollers](const Json& params) { return Grow(pollers, params); };
+  methods["limit"] = [&pollers](const Json& params) { return Limit(pollers, params); };
 }
 
 }  // namespace filer::bridge

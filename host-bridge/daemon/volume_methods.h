@@ -4,11 +4,11 @@
 #pragma once
 
 #include "base/json_rpc.h"
-#include "host-bridge/target/poller.h"
+#include "host-bridge/target/poller_group.h"
 
 namespace filer::bridge {
 
-// Adds them. `poller` outlives the server that gets them.
-void AddVolumeMethods(Poller& poller, RpcMethods& methods);
+// Adds them. `pollers` outlive the server that gets them.
+void AddVolumeMethods(PollerGroup& pollers, RpcMethods& methods);
 
 }  // namespace filer::bridge

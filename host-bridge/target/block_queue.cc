@@ -63,6 +63,7 @@ bool BlockQueue::Round() {
     Publish();
     did_work = true;
   }
+  if (did_work) ++worked_rounds_;
   return did_work;
 }
 
@@ -82,7 +83,7 @@ bool BlockQueue::MayTake() {
   if (limiter_ == nullptr || !limiter_->is_limited()) return true;
   if (limiter_->IsOpen(SystemClock().MonotonicNs())) return true;
   is_held_back_ = ring_.HasAvailable() || !resubmit_.empty();
-  if (is_held_back_) counters_.holds.Add(1);
+  if (is_held_back_) counters_->holds.Add(1);
   return false;
 }
 
@@ -161,7 +162,7 @@ bool BlockQueue::TakeSmall(std::uint16_t head, std::uint64_t& round_bytes) {
     return false;
   }
   if (inflight_.is_used()) inflight_.Take(head);
-  counters_.requests.Add(1);
+  counters_->requests.Add(1);
   round_bytes += chain.data.iov_len;
   Slot& slot = slots_[head];
   slot.few[0] = chain.data;
@@ -189,10 +190,10 @@ bool BlockQueue::TakeOne(std::uint16_t head, std::uint64_t& round_bytes) {
   fault_ = ParseBlockRequest(chain_, device_, request);
   if (fault_ != RingFault::kNone) return false;
   if (inflight_.is_used()) inflight_.Take(head);
-  counters_.requests.Add(1);
+  counters_->requests.Add(1);
   round_bytes += chain_.readable_bytes + chain_.writable_bytes;
   if (request.is_immediate) {
-    if (request.status != virtio::kStatusOk) counters_.errors.Add(1);
+    if (request.status != virtio::kStatusOk) counters_->errors.Add(1);
     Return(head, request.status_byte, request.status, request.used_length);
   } else {
     Submit(head, request);
@@ -271,7 +272,7 @@ void BlockQueue::Complete(std::uint16_t head, bool is_ok) {
   Count(slot, is_ok);
   std::uint32_t used_length = slot.used_length;
   if (!is_ok) {
-    counters_.errors.Add(1);
+    counters_->errors.Add(1);
     const bool is_read = slot.operation == BackendOperation::kRead;
     if (is_read && slot.bytes <= kZeroFillBytesMax)
       ZeroFill(SegmentsOf(head));
@@ -286,23 +287,23 @@ void BlockQueue::Count(const Slot& slot, bool is_ok) {
     if (reap_ticks_ == 0) reap_ticks_ = ReadTicks();
     // The counters of two processors may differ a little.
     const std::uint64_t ticks = reap_ticks_ > slot.start_ticks ? reap_ticks_ - slot.start_ticks : 0;
-    counters_.latencies.by_operation[static_cast<std::size_t>(slot.operation)].Add(ticks);
+    counters_->latencies.by_operation[static_cast<std::size_t>(slot.operation)].Add(ticks);
   }
   switch (slot.operation) {
     case BackendOperation::kRead:
-      counters_.reads.Add(1);
-      if (is_ok) counters_.read_bytes.Add(slot.bytes);
+      counters_->reads.Add(1);
+      if (is_ok) counters_->read_bytes.Add(slot.bytes);
       break;
     case BackendOperation::kWrite:
-      counters_.writes.Add(1);
-      if (is_ok) counters_.write_bytes.Add(slot.bytes);
+      counters_->writes.Add(1);
+      if (is_ok) counters_->write_bytes.Add(slot.bytes);
       break;
     case BackendOperation::kFlush:
-      counters_.flushes.Add(1);
+      counters_->flushes.Add(1);
       break;
     case BackendOperation::kDiscard:
     case BackendOperation::kWriteZeroes:
-      counters_.discards.Add(1);
+      counters_->discards.Add(1);
       break;
   }
 }
@@ -327,15 +328,15 @@ void BlockQueue::Interrupt() {
   is_interrupt_owed_ = false;
   if (call_ == nullptr || !call_->is_armed()) return;
   is_interrupt_owed_ = !call_->Ring();
-  if (!is_interrupt_owed_) counters_.interrupts.Add(1);
+  if (!is_interrupt_owed_) counters_->interrupts.Add(1);
 }
 
 void BlockQueue::CountBackendBytes() {
   const std::uint64_t copied = backend_->CopiedBytes();
   const std::uint64_t transferred = backend_->TransferredByCpuBytes();
-  if (copied != copied_seen_) counters_.copied_bytes.Add(copied - copied_seen_);
+  if (copied != copied_seen_) counters_->copied_bytes.Add(copied - copied_seen_);
   if (transferred != transferred_seen_)
-    counters_.transferred_bytes.Add(transferred - transferred_seen_);
+    counters_->transferred_bytes.Add(transferred - transferred_seen_);
   copied_seen_ = copied;
   transferred_seen_ = transferred;
 }

@@ -4,10 +4,12 @@
 //
 // Invariants: in_flight() counts heads taken and not yet returned; the session unmaps memory only
 // when it is 0. A queue whose driver broke the protocol takes nothing more, and finishes what it
-// has. Threads: its session's poller.
+// has. Threads: one at a time, the poller that runs it: its session's, or one it is lent to
+// (desk.h).
 #pragma once
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -22,10 +24,16 @@
 
 namespace filer::bridge {
 
+// Whether a queue has its share in what its poller does: it did something in `worked` of the
+// `busy_rounds` rounds in which any did.
+inline bool IsBusyQueue(std::uint64_t worked, std::uint64_t busy_rounds) {
+  return worked > 0 && worked * 4 >= busy_rounds;
+}
+
 class BlockQueue {
  public:
   BlockQueue(const AddressSpace& space, const BlockDevice& device, VolumeCounters& counters)
-      : space_(space), device_(device), counters_(counters) {}
+      : space_(space), device_(device), counters_(&counters) {}
 
   // Begins at `base`, with heads of the inflight table first.
   // Errors: the backend's.
@@ -42,8 +50,14 @@ class BlockQueue {
   void SetCall(Notifier* call) { call_ = call; }
   // The volume's, shared by its queues; outlives the queue. None: no limits.
   void SetLimiter(RateLimiter* limiter) { limiter_ = limiter; }
+  // Where it counts: those of the poller that runs it, which outlive the queue.
+  void SetCounters(VolumeCounters& counters) { counters_ = &counters; }
+  void CountKicks(std::uint64_t count) { counters_->kicks.Add(count); }
   // True when it did something.
   bool Round();
+  // Rounds that did something, since they were last taken.
+  std::uint32_t worked_rounds() const { return worked_rounds_; }
+  std::uint32_t TakeWorkedRounds() { return std::exchange(worked_rounds_, 0); }
   // Requests that the backend has. Heads still to be resubmitted do not touch memory yet.
   std::uint32_t in_flight() const {
     return in_flight_ - static_cast<std::uint32_t>(resubmit_.size());
@@ -94,7 +108,7 @@ class BlockQueue {
 
   const AddressView space_;
   const BlockDevice& device_;
-  VolumeCounters& counters_;
+  VolumeCounters* counters_;
   std::unique_ptr<BackendQueue> backend_;
   DeviceQueue ring_;
   InflightTable inflight_;
@@ -111,6 +125,7 @@ class BlockQueue {
   std::uint64_t reap_ticks_ = 0;    // of the completions at hand; 0: not read yet
   bool is_interrupt_owed_ = false;  // the kernel could not send it
   std::uint32_t in_flight_ = 0;
+  std::uint32_t worked_rounds_ = 0;
   std::uint32_t depth_of_late_ = 0;  // most requests that were published at once, slowly forgotten
   bool is_synchronous_ = false;      // the backend completes inside Poll
   bool is_accepting_ = true;

@@ -1,4 +1,4 @@
-// counter.h: one number with one writer (the poller) and any number of readers (the control
+// counter.h: one number with one writer (a poller) and any number of readers (the control
 // socket): plain loads and stores, no locked instruction on the polled path.
 #pragma once
 
@@ -9,6 +9,9 @@ namespace filer::bridge {
 
 class Counter {
  public:
+  Counter() = default;
+  Counter(const Counter& other) : value_(other.Get()) {}  // what it was just now
+
   void Add(std::uint64_t by) {
     value_.store(value_.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
   }

@@ -1,5 +1,5 @@
-// counters.h: what a volume did, and how long it took. One writer (the poller), any number of
-// readers (the control socket).
+// counters.h: what a volume did, and how long it took. One writer (a poller: each has its own for
+// the queues that it runs), any number of readers (the control socket), who add them up.
 #pragma once
 
 #include "host-bridge/target/counter.h"
@@ -7,7 +7,7 @@
 
 namespace filer::bridge {
 
-struct VolumeCounters {
+struct alignas(64) VolumeCounters {  // no line that two pollers write
   Counter requests, reads, writes, flushes, errors;
   Counter read_bytes, write_bytes;
   Counter kicks;       // notifications received
@@ -18,6 +18,9 @@ struct VolumeCounters {
   Counter discards;         // and write-zeroes
   Counter holds;            // rounds that left requests in the ring because of the volume's limits
   VolumeLatencies latencies;
+
+  // Adds what `other` counted until now, which may go on counting.
+  void AddAll(const VolumeCounters& other);
 };
 
 }  // namespace filer::bridge

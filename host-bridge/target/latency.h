@@ -30,6 +30,10 @@ class LatencyHistogram {
 
   void Add(std::uint64_t ticks) { buckets_[BucketOf(ticks)].Add(1); }
 
+  void AddAll(const LatencyHistogram& other) {
+    for (std::uint32_t i = 0; i < kBucketCount; ++i) buckets_[i].Add(other.buckets_[i].Get());
+  }
+
   struct Bucket {
     std::uint32_t index;     // the same for the same times, while the process lives
     std::uint64_t upper_ns;  // of what is counted here

@@ -25,6 +25,7 @@ inline constexpr std::uint32_t kSynchronousRoundRequestsMax = 16;
 inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;
 
 inline constexpr std::uint32_t kVolumeCountMax = 64;  // of a process
+inline constexpr std::uint32_t kPollerCountMax = 16;  // likewise
 inline constexpr std::uint32_t kMemoryRegionsMax = 64;
 // Of one client. All together leave half of the process's address space free.
 inline constexpr std::uint64_t kMemoryBytesMax = 1ULL << 40;

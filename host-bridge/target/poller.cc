@@ -4,12 +4,9 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -25,31 +22,33 @@ constexpr std::uint32_t kRoundsPerClock = 64;
 
 }  // namespace
 
-Poller::Poller(const PollerOptions& options, std::vector<std::unique_ptr<Volume>> volumes,
-               WaitSet waits, UniqueFd wake)
+Poller::Poller(const PollerOptions& options, PollerGroupState& group, std::uint32_t index,
+               WaitSet waits)
     : options_(options),
-      volumes_(std::move(volumes)),
+      group_(group),
+      desk_(*group.desks[index]),
       waits_(std::move(waits)),
-      wake_(std::move(wake)) {}
-
-Poller::~Poller() { Stop(); }
+      borrowed_(waits_) {}
 
 Result<std::unique_ptr<Poller>> Poller::Create(const PollerOptions& options,
-                                               std::vector<std::unique_ptr<Volume>> volumes) {
+                                               PollerGroupState& group, std::uint32_t index) {
   WaitSet waits = FILER_TRY(WaitSet::Create());
-  UniqueFd wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake.is_open()) return Error::System(errno, "eventfd");
-  FILER_TRY(waits.Add(wake.get(), {WaitKind::kWake, 0, 0}));
-  std::unique_ptr<Poller> poller(
-      new Poller(options, std::move(volumes), std::move(waits), std::move(wake)));
-  for (std::uint32_t i = 0; i < poller->volumes_.size(); ++i) {
-    FILER_TRY(poller->volumes_[i]->Join(poller->waits_, i));
+  FILER_TRY(waits.Add(group.desks[index]->wake_fd(), {WaitKind::kWake, 0, 0}));
+  std::unique_ptr<Poller> poller(new Poller(options, group, index, std::move(waits)));
+  const auto poller_count = static_cast<std::uint32_t>(group.desks.size());
+  for (std::uint32_t i = index; i < group.volumes.size(); i += poller_count) {
+    poller->volumes_.push_back(group.volumes[i].get());
+    FILER_TRY(group.volumes[i]->Join(poller->waits_, poller->desk_, i, poller_count));
   }
   return poller;
 }
 
-Result<void> Poller::Start() {
+void Poller::Start() {
+  group_.serving_count.fetch_add(1, std::memory_order_relaxed);
   thread_ = std::thread([this] { Run(); });
+}
+
+Result<void> Poller::Pin() {
   if (options_.cpu < 0) return Ok();
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
@@ -62,16 +61,8 @@ Result<void> Poller::Start() {
   return Ok();
 }
 
-void Poller::Stop() {
-  if (!thread_.joinable()) return;
-  is_stopping_.store(true, std::memory_order_release);  // pairs with Run
-  Wake();
-  thread_.join();
-}
-
-void Poller::Wake() {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof(one));
+void Poller::Join() {
+  if (thread_.joinable()) thread_.join();
 }
 
 // Spin, relax, sleep. A core that others need is yielded in between; one of its own (`cpu`) is not:
@@ -85,7 +76,9 @@ void Poller::Run() {
   std::uint32_t rounds = 0;
   std::int64_t worked_ns = SystemClock().MonotonicNs();  // when the clock last found work done
   std::int64_t events_ns = worked_ns;
-  while (!is_stopping_.load(std::memory_order_acquire)) {  // pairs with Stop
+  StartWindow(worked_ns);
+  while (!is_stopping()) {
+    if (desk_.has_notes()) TakeNotes();
     empty_rounds = Round() ? 0 : empty_rounds + 1;
     if (has_own_core) {
       if (empty_rounds > kOwnSpinPolls) __builtin_ia32_pause();
@@ -100,19 +93,23 @@ void Poller::Run() {
       events_ns = now_ns;
       if (TakeEvents(0)) worked_ns = now_ns;
     }
+    if (has_peers()) Balance(now_ns);
     if (now_ns - worked_ns < idle_ns) continue;
     worked_ns = now_ns;
     if (!ArmAndCheckIdle()) continue;
     counters_.sleeps.Add(1);
+    desk_.SetBusyQueues(0);
     TakeEvents(SleepMs());
     worked_ns = events_ns = SystemClock().MonotonicNs();
+    StartWindow(worked_ns);
   }
   Drain();
 }
 
 bool Poller::Round() {
   bool did_work = false;
-  for (const auto& volume : volumes_) did_work |= volume->Round();
+  for (Volume* volume : volumes_) did_work |= volume->Round();
+  did_work |= borrowed_.Round();
   counters_.polls.Add(1);
   if (did_work) counters_.busy_polls.Add(1);
   return did_work;
@@ -120,16 +117,18 @@ bool Poller::Round() {
 
 bool Poller::ArmAndCheckIdle() {
   bool is_idle = true;
-  for (const auto& volume : volumes_) {
+  for (Volume* volume : volumes_) {
     if (volume->session() != nullptr) is_idle &= volume->session()->ArmAndCheckIdle();
   }
-  return is_idle;
+  is_idle &= borrowed_.ArmAndCheckIdle();
+  // A wake-up may have been taken with the last events: what it was for is looked at here.
+  return is_idle && !desk_.has_notes() && !is_stopping();
 }
 
 int Poller::SleepMs() const {
   constexpr std::int64_t kNsPerMs = 1'000'000;
-  int least_ms = -1;
-  for (const auto& volume : volumes_) {
+  int least_ms = borrowed_.is_empty() ? -1 : static_cast<int>(options_.lent_idle_us / 1000);
+  for (Volume* volume : volumes_) {
     const std::int64_t ns = volume->session() == nullptr ? 0 : volume->session()->HeldBackNs();
     if (ns <= 0) continue;
     const auto ms = static_cast<int>(std::min<std::int64_t>(ns / kNsPerMs + 1, 1000));
@@ -140,7 +139,8 @@ int Poller::SleepMs() const {
 
 bool Poller::VisitAll() {
   bool did_work = false;
-  for (const auto& volume : volumes_) did_work |= volume->Visit();
+  for (Volume* volume : volumes_) did_work |= volume->Visit();
+  borrowed_.CheckMemory();
   return did_work;
 }
 
@@ -151,25 +151,28 @@ bool Poller::TakeEvents(int timeout_ms) {
   bool did_work = false;
   for (int i = 0; i < count; ++i) {
     const WaitTag tag = WaitTag::Unpack(events[static_cast<std::size_t>(i)].data.u64);
-    if (tag.volume_index >= volumes_.size()) continue;
-    Volume& volume = *volumes_[tag.volume_index];
+    if (tag.volume_index >= group_.volumes.size()) continue;
+    Volume& volume = *group_.volumes[tag.volume_index];
+    // A kick is the only thing that another's volume has here: that of a queue that it lent.
+    const bool is_at_home = tag.volume_index % group_.desks.size() == desk_.poller_index();
     switch (tag.kind) {
       case WaitKind::kListener:
         volume.Accept();
         did_work = true;
         break;
       case WaitKind::kKick:
-        if (volume.session() != nullptr) volume.session()->CountKick(tag.queue_index);
+        if (!is_at_home) borrowed_.CountKick(tag.volume_index, tag.queue_index);
+        if (is_at_home && volume.session() != nullptr) {
+          volume.session()->CountKick(tag.queue_index);
+        }
         break;
       case WaitKind::kClosed:
         volume.OnClosed();
         break;
-      case WaitKind::kWake: {
-        std::uint64_t wakes = 0;
-        [[maybe_unused]] const ssize_t got = ::read(wake_.get(), &wakes, sizeof(wakes));
+      case WaitKind::kWake:
+        desk_.DrainWake();
         did_work = true;  // there is a reason: no sleep before Run has looked for it
         break;
-      }
       case WaitKind::kSession:  // visited below
       case WaitKind::kBackend:  // polled in the next round
         break;
@@ -178,16 +181,43 @@ bool Poller::TakeEvents(int timeout_ms) {
   return VisitAll() || did_work;
 }
 
+void Poller::TakeNotes() {
+  desk_.Take(notes_);
+  for (const Note& note : notes_) {
+    switch (note.kind) {
+      case NoteKind::kLend:
+        counters_.borrowed.Add(1);
+        borrowed_.Take(*note.loan);
+        break;
+      case NoteKind::kRecall:
+        borrowed_.GiveBack(note.loan);
+        break;
+      case NoteKind::kReturn:
+        counters_.returned.Add(1);
+        note.loan->session->OnReturned(*note.loan);
+        break;
+    }
+  }
+  VisitAll();  // a session may have waited for its queues
+}
+
 void Poller::Drain() {
-  for (const auto& volume : volumes_) {
+  for (Volume* volume : volumes_) {
     if (volume->session() != nullptr) volume->session()->End(Errc::kShuttingDown);
   }
-  const auto has_session = [](const auto& volume) { return volume->session() != nullptr; };
-  while (std::any_of(volumes_.begin(), volumes_.end(), has_session)) {
+  const auto has_session = [](Volume* volume) { return volume->session() != nullptr; };
+  bool is_serving = true;
+  // Others may lend something until they notice: it goes back at once.
+  while (is_serving || group_.serving_count.load(std::memory_order_acquire) > 0) {
+    if (desk_.has_notes()) TakeNotes();
+    borrowed_.GiveBackAll();
     if (!Round()) ::sched_yield();
     VisitAll();
+    if (!is_serving || std::any_of(volumes_.begin(), volumes_.end(), has_session)) continue;
+    is_serving = false;
+    group_.serving_count.fetch_sub(1, std::memory_order_release);  // pairs with the load above
   }
-  for (const auto& volume : volumes_) {
+  for (Volume* volume : volumes_) {
     const auto flushed = volume->Flush();
     if (!flushed.has_value()) FILER_LOG_ERROR("{}", flushed.assume_error().message());
   }

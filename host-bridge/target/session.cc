@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "base/assert.h"
+#include "host-bridge/target/borrowed_queues.h"
 
 namespace filer::bridge {
 
@@ -42,9 +43,15 @@ void Session::Leave() {
 }
 
 bool Session::IsQuiet() const {
-  return std::all_of(rings_.begin(), rings_.end(), [](const Ring& ring) {
-    return ring.queue == nullptr || ring.queue->in_flight() == 0;
-  });
+  return away_count_ == 0 && std::all_of(rings_.begin(), rings_.end(), [](const Ring& ring) {
+           return ring.queue == nullptr || ring.queue->in_flight() == 0;
+         });
+}
+
+// Other messages, too, may change what a queue that is away uses; they are rare, and it comes back
+// within a round.
+bool Session::MayExecute(const Message& message) const {
+  return FindRule(message.header.request)->needs_quiet ? IsQuiet() : away_count_ == 0;
 }
 
 void Session::End(const Error& reason) {
@@ -58,11 +65,12 @@ void Session::End(const Error& reason) {
     counters_.protocol_errors.Add(1);
     log_.Warn("session ended: " + reason.message());
   }
+  CallHome();
   UpdateAccepting();
 }
 
 void Session::CheckMemory() {
-  if (space_.memory().IsBroken() || inflight_file_.IsBroken()) {
+  if (HasBrokenMemory()) {
     End(Error(Errc::kProtocol, "the client truncated its shared memory"));
   }
 }
@@ -87,8 +95,8 @@ bool Session::VisitSocket() {
       End(checked.assume_error());
       break;
     }
-    const Rule* rule = FindRule(waiting_->header.request);
-    if (rule->needs_quiet && !IsQuiet()) {
+    if (!MayExecute(*waiting_)) {
+      CallHome();
       UpdateAccepting();
       break;  // Round goes on with it
     }
@@ -168,7 +176,7 @@ bool Session::Round() {
   for (std::uint32_t at = 0; at < count; ++at) {
     const std::uint32_t i = first + at < count ? first + at : first + at - count;
     Ring& ring = rings_[i];
-    if (ring.queue == nullptr) continue;
+    if (ring.queue == nullptr || ring.is_away) continue;
     const bool has_worked = ring.queue->Round();
     // What the limits let through goes first to the queue behind the one that had it first now.
     if (is_limited && has_worked && !did_work) first_ring_ = i + 1;
@@ -176,7 +184,7 @@ bool Session::Round() {
     if (ring.queue->fault() != RingFault::kNone && !ring.is_broken) ReportFault(i);
     if (const IotlbMiss* miss = ring.queue->miss(); miss != nullptr) AskForMiss(ring, *miss);
   }
-  if (waiting_ && IsQuiet()) {
+  if (waiting_ && MayExecute(*waiting_)) {
     Message message = std::move(*waiting_);
     waiting_.reset();
     Execute(message);
@@ -189,7 +197,7 @@ bool Session::ArmAndCheckIdle() {
   if (is_ending_ && IsQuiet()) return false;
   bool is_idle = true;
   for (Ring& ring : rings_) {
-    if (ring.queue != nullptr) is_idle &= ring.queue->ArmAndCheckIdle();
+    if (ring.queue != nullptr && !ring.is_away) is_idle &= ring.queue->ArmAndCheckIdle();
   }
   // Rings were touched just now: if that found truncated memory, no event will ever say so.
   CheckMemory();
@@ -199,7 +207,8 @@ bool Session::ArmAndCheckIdle() {
 std::int64_t Session::HeldBackNs() const {
   std::int64_t least_ns = 0;
   for (const Ring& ring : rings_) {
-    const std::int64_t ns = ring.queue == nullptr ? 0 : ring.queue->HeldBackNs();
+    const bool is_here = ring.queue != nullptr && !ring.is_away;
+    const std::int64_t ns = is_here ? ring.queue->HeldBackNs() : 0;
     if (ns > 0 && (least_ns == 0 || ns < least_ns)) least_ns = ns;
   }
   return least_ns;
@@ -225,19 +234,15 @@ void Session::AnnounceConfig() {
 }
 
 void Session::CountKick(std::uint32_t queue_index) {
-  if (queue_index >= rings_.size() || !rings_[queue_index].kick.is_open()) return;
-  std::uint64_t count = 0;
-  const iovec into{&count, sizeof(count)};
-  // Somebody else may have emptied it meanwhile, and O_NONBLOCK is the peer's to clear: RWF_NOWAIT
-  // is ours.
-  const ssize_t got = ::preadv2(rings_[queue_index].kick.get(), &into, 1, -1, RWF_NOWAIT);
-  if (got == sizeof(count)) counters_.kicks.Add(count);
+  if (queue_index >= rings_.size()) return;
+  const Ring& ring = rings_[queue_index];
+  if (ring.kick.is_open() && !ring.is_away) counters_.kicks.Add(TakeKicks(ring.kick.get()));
 }
 
 void Session::UpdateAccepting() {
   const bool is_open = !is_ending_ && !waiting_;
   for (Ring& ring : rings_) {
-    if (ring.queue == nullptr) continue;
+    if (ring.queue == nullptr || ring.is_away) continue;
     ring.queue->SetAccepting(is_open && ring.is_enabled && !ring.needs_translation);
   }
 }

@@ -5,7 +5,9 @@
 // A peer that breaks the protocol ends its session (IsEnding), and nobody else's; the poller drops
 // the session when IsFinished: drained, so that memory can be unmapped. No descriptor that is not
 // what its message says, and no socket, is closed here: the closer does that.
-// Threads: its poller.
+// Its queues may be lent to other pollers (desk.h). It calls them back before it executes a message
+// and before it ends: while one is away, nothing changes that a queue reads of its session.
+// Threads: its poller, where nothing else is said.
 #pragma once
 
 #include <array>
@@ -19,6 +21,7 @@
 #include "base/file.h"
 #include "host-bridge/target/block_queue.h"
 #include "host-bridge/target/closer.h"
+#include "host-bridge/target/desk.h"
 #include "host-bridge/target/notifier.h"
 #include "host-bridge/target/peer_descriptor.h"
 #include "host-bridge/target/peer_log.h"
@@ -32,6 +35,13 @@ struct SessionOptions {
   std::uint32_t volume_index = 0;
   std::uint32_t queue_count_max = 1;
   RateLimiter* limiter = nullptr;  // outlives the session
+  Desk* desk = nullptr;            // of its poller; outlives it, too
+};
+
+// What a session's queues at home have to do.
+struct SessionLoad {
+  std::uint32_t busy_queues = 0;
+  std::optional<std::uint32_t> lendable_queue;  // one of them
 };
 
 class Session {
@@ -54,8 +64,21 @@ class Session {
   // Ends it: takes no new request, finishes those in flight. Logs why.
   void End(const Error& reason);
   void CheckMemory();  // ends it when the client truncated its memory
-  void Leave();        // stops all queues; only when IsFinished
+  // Also for the poller that has one of its queues.
+  bool HasBrokenMemory() const { return space_.memory().IsBroken() || inflight_file_.IsBroken(); }
+  void Leave();  // stops all queues; only when IsFinished
   bool IsFinished() const { return is_ending_ && IsQuiet(); }
+
+  // --- lending, session_lending.cc
+  // Adds what its queues did in the last `busy_rounds` rounds in which the poller did anything.
+  void NoteLoad(std::uint64_t busy_rounds, SessionLoad& load);
+  // Lends a queue that NoteLoad named just now; it counts in `counters` meanwhile.
+  void Lend(std::uint32_t queue_index, Desk& borrower, VolumeCounters& counters);
+  // Asks for all queues that are away; true when none is.
+  bool CallHome();
+  void OnReturned(const QueueLoan& loan);
+  // Whatever they do. How many went.
+  std::uint32_t LendAllForTest(Desk& borrower, VolumeCounters& counters);
   int socket() const { return socket_.get(); }
 
  private:
@@ -71,6 +94,9 @@ class Session {
     int wait_fd = -1;                // of the backend, registered
     IotlbMiss asked;                 // last miss sent
     bool needs_translation = false;  // its IOTLB entries changed
+    QueueLoan loan;
+    bool is_recalled = false;
+    bool is_away = false;  // then `queue` and what it uses are the borrower's
     std::unique_ptr<BlockQueue> queue;
   };
   struct Reply {
@@ -107,7 +133,7 @@ class Session {
 
   // session.cc
   bool IsQuiet() const;
-  bool IsQuietFor(const Rule& rule) const;
+  bool MayExecute(const Message& message) const;
   Result<void> Check(const Message& message) const;
   void Execute(Message& message);
   Result<void> Answer(const Message& message, const Result<void>& result, Reply& reply);
@@ -122,6 +148,10 @@ class Session {
   void ShowMemory(BlockQueue& queue);
   void AnnounceConfig();
   bool HasProtocol(std::uint64_t feature) const { return (protocol_features_ & feature) != 0; }
+
+  // session_lending.cc
+  bool MayLend() const;
+  bool MayLend(const Ring& ring) const;
 
   // session_messages.cc
   std::uint64_t OfferedFeatures() const;
@@ -163,7 +193,7 @@ class Session {
   PeerLog& log_;
   Budget& registrations_;
   virtio::VhostReceiver receiver_;
-  std::optional<Message> waiting_;  // for quiet
+  std::optional<Message> waiting_;  // for quiet, or for queues to come home
   UniqueFd backend_channel_;
   std::uint64_t features_ = 0;
   std::uint64_t protocol_features_ = 0;
@@ -174,7 +204,9 @@ class Session {
   std::uint32_t inflight_queue_size_ = 0;
   std::vector<Ring> rings_;
   std::uint32_t first_ring_ = 0;  // of a round
-  bool must_announce_ = false;    // the new configuration
+  std::uint32_t away_count_ = 0;  // rings that are lent
+  std::uint32_t settle_looks_ = 0;
+  bool must_announce_ = false;  // the new configuration
   bool is_ending_ = false;
 };
 

@@ -63,8 +63,17 @@ Volume::~Volume() {
   closer_->Give(std::move(listener_));  // clients in its backlog may have sent descriptors
 }
 
-Result<void> Volume::Join(WaitSet& waits, std::uint32_t index) {
+VolumeCounters Volume::counters() const {
+  VolumeCounters sum;
+  for (const VolumeCounters& counters : counters_) sum.AddAll(counters);
+  return sum;
+}
+
+Result<void> Volume::Join(WaitSet& waits, Desk& desk, std::uint32_t index,
+                          std::uint32_t poller_count) {
   waits_ = &waits;
+  desk_ = &desk;
+  counters_ = std::vector<VolumeCounters>(poller_count);
   index_ = index;
   FILER_TRY(waits.Add(closer_->idle_fd(), {WaitKind::kClosed, index, 0}));
   return ListenAgain();
@@ -88,16 +97,22 @@ void Volume::Accept() {
   }
   waits_->Remove(listener_.get());
   is_listening_ = false;
-  SessionOptions session_options{options_.name, index_, options_.queue_count_max, &limiter_};
-  session_ = std::make_unique<Session>(std::move(socket), session_options, *backend_, counters_,
-                                       *waits_, *closer_, log_, registrations_);
+  SessionOptions session_options{options_.name, index_, options_.queue_count_max, &limiter_, desk_};
+  session_ = std::make_unique<Session>(std::move(socket), session_options, *backend_,
+                                       CountersOf(desk_->poller_index()), *waits_, *closer_, log_,
+                                       registrations_);
   is_connected_.store(true, std::memory_order_relaxed);
   log_.Info("client connected");
 }
 
 bool Volume::Visit() {
   if (session_ == nullptr) return false;
-  if (is_resized_.exchange(false, std::memory_order_acquire)) session_->OnResized();
+  // Whose queues are away is resized when they are back, which ends in a visit.
+  if (is_resized_.load(std::memory_order_relaxed) && session_->CallHome()) {
+    is_resized_.exchange(false, std::memory_order_acquire);  // pairs with Remeasure
+    session_->OnResized();
+  }
+  if (limiter_.is_limited()) session_->CallHome();  // what limits a volume is one poller's
   session_->CheckMemory();
   const bool did_work = session_->VisitSocket();
   if (session_->IsFinished()) {

@@ -8,10 +8,12 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "host-bridge/backend/backend.h"
 #include "host-bridge/target/closer.h"
 #include "host-bridge/target/counters.h"
+#include "host-bridge/target/desk.h"
 #include "host-bridge/target/session.h"
 #include "host-bridge/target/wait_set.h"
 
@@ -33,23 +35,28 @@ class Volume {
 
   const VolumeOptions& options() const { return options_; }
   BackendInfo info() const { return backend_->Info(); }
-  const VolumeCounters& counters() const { return counters_; }
+  // What all pollers counted. Any thread.
+  VolumeCounters counters() const;
   // Any thread.
   void SetLimits(const VolumeLimits& limits) { limiter_.Set(limits); }
   VolumeLimits limits() const { return limiter_.Get(); }
   // The file was grown: finds its size, returns it. The poller has to be woken then. Any thread.
   // Errors: kNotSupported (no file), kTooSmall (it is smaller than it was), kSystem.
   Result<std::uint64_t> Remeasure();
+  // Any thread.
   bool is_connected() const { return is_connected_.load(std::memory_order_relaxed); }
 
   // The rest is the poller's.
-  Result<void> Join(WaitSet& waits, std::uint32_t index);
+  // `index`: of the volume, in tags. One of `poller_count` pollers may run a queue of it.
+  Result<void> Join(WaitSet& waits, Desk& desk, std::uint32_t index, std::uint32_t poller_count);
   void Accept();
   Session* session() { return session_.get(); }
   // Serves sockets of the session and drops it when it is over. True when it did something.
   bool Visit();
   // What a session left is closed: takes the next client.
   void OnClosed();
+  // Where a poller counts what it does for this volume. Any thread asks, that poller writes.
+  VolumeCounters& CountersOf(std::uint32_t poller_index) { return counters_[poller_index]; }
   bool Round() { return session_ != nullptr && session_->Round(); }
   // Makes all that was written durable. Blocking. Any thread.
   Result<void> Flush();
@@ -73,9 +80,10 @@ class Volume {
   std::unique_ptr<Backend> backend_;
   UniqueFd listener_;
   std::unique_ptr<Closer> closer_;
-  VolumeCounters counters_;
+  std::vector<VolumeCounters> counters_{1};  // by poller
   RateLimiter limiter_;
   WaitSet* waits_ = nullptr;
+  Desk* desk_ = nullptr;
   std::uint32_t index_ = 0;
   std::unique_ptr<Session> session_;
   bool is_listening_ = false;

@@ -109,12 +109,33 @@ TEST_F(DaemonTest, ServesAndStopsWhenConfined) {
   EXPECT_EQ(Stop(), 0) << Log();
 }
 
+// Two clients on one volume each is not needed: what more threads call is the same.
+TEST_F(DaemonTest, SeveralPollersServeAndAreCountedEachAndTogether) {
+  Start({"--pollers", "2"});
+  ExpectServes();
+  const auto answer = Status();
+  ASSERT_TRUE(answer.has_value());
+  const Json& status = answer.assume_value();
+  ASSERT_EQ(status["pollers"].size(), 2U);
+  for (const char* key : {"polls", "busy_polls", "sleeps", "lent", "returned", "borrowed"}) {
+    // They go on while they are read, one after the other.
+    const auto sum = status["poller"][key].get<std::uint64_t>();
+    std::uint64_t each = 0;
+    for (const Json& poller : status["pollers"]) each += poller[key].get<std::uint64_t>();
+    EXPECT_LE(each, sum) << key;
+  }
+  EXPECT_TRUE(status["pollers"][1]["cpu"].is_null());
+  EXPECT_TRUE(status["pollers"][1]["busy_queues"].is_number());
+  EXPECT_GT(status["poller"]["busy_polls"].get<std::uint64_t>(), 0U);
+  EXPECT_EQ(Stop(), 0) << Log();
+}
+
 TEST_F(DaemonTest, GivesUpItsPrivilegesInEveryThread) {
   if (!CanConfine()) GTEST_SKIP() << "nothing is given up under a sanitizer";
-  Start();
+  Start({"--pollers", "2"});
   ExpectServes();
   const auto threads = Threads();
-  EXPECT_GE(threads.size(), 3u);  // main, control socket, poller
+  EXPECT_GE(threads.size(), 4u);  // main, control socket, two pollers
   for (const auto& thread : threads) {
     const std::string& name = thread.at("Name");
     EXPECT_EQ(thread.at("NoNewPrivs"), "1") << name;

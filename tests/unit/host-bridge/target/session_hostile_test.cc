@@ -40,12 +40,14 @@ void Release(const UniqueFd& event, bool is_full) {
 class HostileSessionTest : public SessionTest {
  protected:
   void ExpectProtocolError(std::size_t volume) {
-    const Counter& errors = poller_->volumes()[volume]->counters().protocol_errors;
+    const auto errors = [&] {
+      return poller_->volumes()[volume]->counters().protocol_errors.Get();
+    };
     const auto deadline = std::chrono::steady_clock::now() + kInTime;
-    while (errors.Get() == 0 && std::chrono::steady_clock::now() < deadline) {
+    while (errors() == 0 && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    EXPECT_EQ(errors.Get(), 1u);
+    EXPECT_EQ(errors(), 1u);
   }
   void ExpectStopsInTime(const UniqueFd& held) {
     auto stopped = std::async(std::launch::async, [this] { poller_->Stop(); });
@@ -86,7 +88,9 @@ TEST_F(HostileSessionTest, EmptyKickThatBlocksIsNotWaitedFor) {
       Volume::Create({"three", Path("three"), 1}, OpenMemoryBackend(kVolumeBytes).assume_value());
   ASSERT_TRUE(volume.has_value());
   Volume& three = *volume.assume_value();
-  ASSERT_TRUE(three.Join(waits.assume_value(), 0).has_value());
+  const auto desk = Desk::Create(0);
+  ASSERT_TRUE(desk.has_value());
+  ASSERT_TRUE(three.Join(waits.assume_value(), *desk.assume_value(), 0, 1).has_value());
   FakeDriver driver(Path("three"));
   three.Accept();
   driver.Send(VhostRequest::kSetVringKick, FakeDriver::U64(0), {driver.kick().get()});

@@ -40,16 +40,16 @@ TEST_F(SessionTest, SendsNoInterruptToADriverThatPolls) {
 TEST_F(SessionTest, WakesFromSleepOnAKick) {
   FakeDriver driver(Path());
   driver.Start(virtio::kFeatureRingEventIndex);
-  const auto& sleeps = poller_->counters().sleeps;
+  const auto sleeps = [this] { return poller_->counters().sleeps.Get(); };
   std::uint64_t slept = 0;
   for (int i = 0; i < 5; ++i) {
     // On a busy machine it may take a while until it has had its turn and found nothing.
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (sleeps.Get() == slept && std::chrono::steady_clock::now() < deadline) {
+    while (sleeps() == slept && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    ASSERT_GT(sleeps.Get(), slept) << "it does not go to sleep";
-    slept = sleeps.Get();
+    ASSERT_GT(sleeps(), slept) << "it does not go to sleep";
+    slept = sleeps();
     ASSERT_EQ(driver.Do(virtio::kRequestIn, 0, 512), virtio::kStatusOk);
   }
   EXPECT_GT(counters().kicks.Get(), 0u);
@@ -148,7 +148,9 @@ TEST_F(SessionTest, StopsAtAnyMoment) {
     std::vector<std::unique_ptr<Volume>> volumes;
     volumes.push_back(Volume::Create({"three", Path("three"), 1}, std::move(backend).assume_value())
                           .assume_value());
-    auto poller = Poller::Create({.idle_us = 200}, std::move(volumes)).assume_value();
+    PollerGroupOptions options = TestPollers();
+    options.idle_us = 200;
+    auto poller = PollerGroup::Create(options, std::move(volumes)).assume_value();
     ASSERT_TRUE(poller->Start().has_value());
     std::this_thread::sleep_for(std::chrono::microseconds(100 + i));
     poller->Stop();

@@ -1,20 +1,31 @@
-// session_test.h: two volumes of the memory backend on one real poller, for tests that come with a
-// fake driver.
+// session_test.h: two volumes of the memory backend on real pollers, for tests that come with a
+// fake driver. With FILER_TEST_POLLERS=N in the environment there are N pollers, and every queue
+// wanders from one to the next all the time.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "host-bridge/target/poller.h"
+#include "host-bridge/target/poller_group.h"
 #include "tests/unit/host-bridge/target/fake_driver.h"
 
 namespace filer::bridge {
 
 inline constexpr std::uint64_t kVolumeBytes = 1 << 20;
+
+inline PollerGroupOptions TestPollers() {
+  PollerGroupOptions options;
+  if (const char* count = std::getenv("FILER_TEST_POLLERS"); count != nullptr) {
+    options.poller_count = static_cast<std::uint32_t>(std::stoul(count));
+    options.is_restless_for_test = options.poller_count > 1;
+  }
+  return options;
+}
 
 class SessionTest : public testing::Test {
  protected:
@@ -28,7 +39,7 @@ class SessionTest : public testing::Test {
           Volume::Create({volume, folder_ + "/" + volume, 2}, std::move(backend).assume_value())
               .assume_value());
     }
-    poller_ = Poller::Create({}, std::move(volumes)).assume_value();
+    poller_ = PollerGroup::Create(TestPollers(), std::move(volumes)).assume_value();
     EXPECT_TRUE(poller_->Start().has_value());
   }
   ~SessionTest() override {
@@ -36,7 +47,7 @@ class SessionTest : public testing::Test {
     std::filesystem::remove_all(folder_);
   }
   std::string Path(const char* volume = "one") const { return folder_ + "/" + volume; }
-  const VolumeCounters& counters() const { return poller_->volumes()[0]->counters(); }
+  VolumeCounters counters() const { return poller_->volumes()[0]->counters(); }
 
   // A session of its own on the other volume still works.
   void ExpectOthersAreServed() {
@@ -52,7 +63,7 @@ class SessionTest : public testing::Test {
   }
 
   std::string folder_;
-  std::unique_ptr<Poller> poller_;
+  std::unique_ptr<PollerGroup> poller_;
 };
 
 }  // namespace filer::bridge

@@ -89,7 +89,7 @@ class InFlightTest : public SessionTest {
     volumes.push_back(Volume::Create({"held", Path("held"), 2},
                                      std::unique_ptr<Backend>(new HoldingBackend(hold_)))
                           .assume_value());
-    holding_ = Poller::Create({}, std::move(volumes)).assume_value();
+    holding_ = PollerGroup::Create(TestPollers(), std::move(volumes)).assume_value();
     EXPECT_TRUE(holding_->Start().has_value());
     driver_ = std::make_unique<FakeDriver>(Path("held"));
     driver_->Start();
@@ -110,7 +110,7 @@ class InFlightTest : public SessionTest {
   }
 
   Hold hold_;
-  std::unique_ptr<Poller> holding_;
+  std::unique_ptr<PollerGroup> holding_;
   std::unique_ptr<FakeDriver> driver_;
 };
 
