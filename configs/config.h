@@ -38,6 +38,11 @@ struct GuestConfig {
   friend bool operator==(const GuestConfig&, const GuestConfig&) = default;
 };
 
+struct BridgeConfig {
+  std::uint32_t pollers = 1;  // threads of the bridge that serve the volumes' queues
+  friend bool operator==(const BridgeConfig&, const BridgeConfig&) = default;
+};
+
 struct NfsConfig {
   std::uint16_t port = 2049;
   // The MOUNT protocol of NFSv3 (there is no rpcbind to ask). Default: the port above `port`.
@@ -82,6 +87,7 @@ struct ExportConfig {
 struct ApplianceConfig {
   std::string name = "nearmetal";
   GuestConfig guest;
+  BridgeConfig bridge;
   NfsConfig nfs;
   SmbConfig smb;
   std::vector<VolumeConfig> volumes;

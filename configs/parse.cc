@@ -16,11 +16,12 @@ namespace filer::configs {
 namespace {
 
 using Keys = std::span<const std::string_view>;
-constexpr std::array<std::string_view, 6> kRootKeys = {"appliance", "guest",  "nfs",
+constexpr std::array<std::string_view, 7> kRootKeys = {"appliance", "guest",  "bridge", "nfs",
                                                        "smb",       "volume", "export"};
 constexpr std::array<std::string_view, 1> kApplianceKeys = {"name"};
 constexpr std::array<std::string_view, 6> kGuestKeys = {"memory_mb", "cpus",    "accel",
                                                         "nic",       "address", "gateway"};
+constexpr std::array<std::string_view, 1> kBridgeKeys = {"pollers"};
 constexpr std::array<std::string_view, 3> kNfsKeys = {"port", "mount_port", "address"};
 constexpr std::array<std::string_view, 3> kSmbKeys = {"port", "address", "user"};
 constexpr std::array<std::string_view, 6> kVolumeKeys = {"name",    "path",     "size",
@@ -323,6 +324,8 @@ void ReadRoot(const toml::table& table, const std::string& home, ApplianceConfig
   ReadName(appliance, config.name);
   TableReader guest(table_or_none("guest"), "[guest]", Keys(kGuestKeys), errors);
   ReadGuest(guest, config.guest);
+  TableReader bridge(table_or_none("bridge"), "[bridge]", Keys(kBridgeKeys), errors);
+  bridge.Integer("pollers", 1, 16, config.bridge.pollers);
   PortTable ports;
   TableReader nfs(table_or_none("nfs"), "[nfs]", Keys(kNfsKeys), errors);
   ReadNfs(nfs, config.nfs, ports);

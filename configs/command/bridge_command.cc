@@ -1,12 +1,12 @@
 #include "configs/command/bridge_command.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
 
 namespace filer::command {
 
 std::vector<std::string> BridgeCommand(const Home& home, const Installation& installation,
                                        const configs::ApplianceConfig& config,
-                                       std::optional<int> poller_core) {
+                                       const std::vector<int>& poller_cores) {
   std::vector<std::string> words = {installation.programs + "/bridge-keeper",
                                     "--control",
                                     home.KeeperControl(),
@@ -16,7 +16,12 @@ std::vector<std::string> BridgeCommand(const Home& home, const Installation& ins
                                     installation.programs + "/host-bridge",
                                     "--control",
                                     home.BridgeControl()};
-  if (poller_core) words.insert(words.end(), {"--cpu", std::to_string(*poller_core)});
+  if (config.bridge.pollers != 1) {
+    words.insert(words.end(), {"--pollers", std::to_string(config.bridge.pollers)});
+  }
+  if (!poller_cores.empty()) {
+    words.insert(words.end(), {"--cpu", fmt::format("{}", fmt::join(poller_cores, ","))});
+  }
   for (std::size_t index = 0; index < config.volumes.size(); ++index) {
     const configs::VolumeConfig& volume = config.volumes[index];
     std::string text = fmt::format("name={},backend={},socket={}", volume.name,

@@ -1,7 +1,6 @@
 // bridge_command.h: the command line of the bridge, under its keeper, for a configuration.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,9 +9,9 @@
 
 namespace filer::command {
 
-// `poller_core`: the core that the poller has to itself; nullopt: it floats.
+// `poller_cores`: those that the pollers have to themselves, one each; empty: they float.
 std::vector<std::string> BridgeCommand(const Home& home, const Installation& installation,
                                        const configs::ApplianceConfig& config,
-                                       std::optional<int> poller_core);
+                                       const std::vector<int>& poller_cores);
 
 }  // namespace filer::command

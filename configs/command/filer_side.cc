@@ -114,6 +114,7 @@ Result<FilerSide> StartGuestSide(const Home& home, const Installation& installat
   machine.cache_dir = installation.cache;
   machine.memory_mb = config.guest.memory_mb;
   machine.cpus = config.guest.cpus;
+  machine.poller_count = config.bridge.pollers;
   machine.has_viommu = options.has_viommu;
   const std::string accelerator = options.accelerator.empty()
                                       ? std::string(configs::ToText(config.guest.accel))

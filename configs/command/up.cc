@@ -40,12 +40,12 @@ Result<void> PrepareVolumes(const Applied& applied) {
   return Ok();
 }
 
-// Beside a guest whose processors are pinned the poller has a core of its own. In host mode the
-// file services float over all cores, so the poller does, too.
-std::optional<int> PollerCore(const configs::ApplianceConfig& config, const std::string& mode) {
-  if (mode != "guest") return std::nullopt;
-  const auto plan = guest::PlanCores(guest::UsableCores(), config.guest.cpus);
-  return plan ? std::optional<int>(plan->poller) : std::nullopt;
+// Beside a guest whose processors are pinned each poller has a core of its own. In host mode the
+// file services float over all cores, so the pollers do, too.
+std::vector<int> PollerCores(const configs::ApplianceConfig& config, const std::string& mode) {
+  if (mode != "guest") return {};
+  auto plan = guest::PlanCores(guest::UsableCores(), config.guest.cpus, config.bridge.pollers);
+  return plan ? std::move(plan->pollers) : std::vector<int>();
 }
 
 // The last line that a program wrote before it ended: its one-line error.
@@ -160,7 +160,7 @@ Result<void> Bring(const Home& home, const UpOptions& options, const Applied& ap
     if (is_fresh) FILER_TRY(CheckNetwork(applied.config, options.mode));
     state.bridge =
         FILER_TRY(StartBridge(home, BridgeCommand(home, installation, applied.config,
-                                                  PollerCore(applied.config, options.mode))));
+                                                  PollerCores(applied.config, options.mode))));
     started.Bridge(state.bridge);
     if (live.is_filer_running) WaitForReconnect(home, state);
     live = Look(home, state);

@@ -19,11 +19,14 @@ std::vector<int> UsableCores() {
   return cores;
 }
 
-std::optional<CorePlan> PlanCores(const std::vector<int>& cores, std::size_t guest_cpu_count) {
-  if (cores.size() < kPinningCoresMin || guest_cpu_count + 2 > cores.size()) return std::nullopt;
+std::optional<CorePlan> PlanCores(const std::vector<int>& cores, std::size_t guest_cpu_count,
+                                  std::size_t poller_count) {
+  const std::size_t needed = guest_cpu_count + poller_count + 1;
+  if (cores.size() < kPinningCoresMin || needed > cores.size()) return std::nullopt;
   CorePlan plan;
-  plan.guest_cpus.assign(cores.rbegin(), cores.rbegin() + static_cast<long>(guest_cpu_count));
-  plan.poller = cores[cores.size() - guest_cpu_count - 1];
+  const auto poller = cores.rbegin() + static_cast<long>(guest_cpu_count);
+  plan.guest_cpus.assign(cores.rbegin(), poller);
+  plan.pollers.assign(poller, poller + static_cast<long>(poller_count));
   return plan;
 }
 

@@ -95,12 +95,12 @@ Result<void> WaitForAgent(const RunningGuest& guest, milliseconds timeout) {
                    " s under " + AcceleratorName(guest.accelerator) + ": see " + guest.console_log);
 }
 
-Result<void> PinCpus(const RunningGuest& guest) {
+Result<void> PinCpus(const RunningGuest& guest, std::uint32_t poller_count) {
   const std::vector<int> cores = UsableCores();
-  if (!PlanCores(cores, 1)) return Ok();  // not even for one: QEMU need not be asked
+  if (!PlanCores(cores, 1, poller_count)) return Ok();  // not even for one: QEMU need not be asked
   const auto client = FILER_TRY(QmpClient::Connect(guest.qmp_socket, kQmpTimeout));
   const std::vector<int> threads = FILER_TRY(CpuThreads(*client, kQmpTimeout));
-  const auto plan = PlanCores(cores, threads.size());
+  const auto plan = PlanCores(cores, threads.size(), poller_count);
   if (!plan) return Ok();
   for (std::size_t index = 0; index < threads.size(); ++index) {
     cpu_set_t set;
@@ -131,7 +131,8 @@ Result<void> Boot(const GuestOptions& options, const RunningGuest& guest) {
       WriteFileAtomically(PathsIn(options.run_dir).record, RecordOf(guest).dump(2) + "\n", 0600));
   FILER_TRY(WaitForAgent(guest, options.boot_deadline));
   if (options.pin_cpus) {
-    if (auto pinned = PinCpus(guest); !pinned) FILER_LOG_WARN("{}", pinned.error().message());
+    if (auto pinned = PinCpus(guest, options.poller_count); !pinned)
+      FILER_LOG_WARN("{}", pinned.error().message());
   }
   return Ok();
 }

@@ -70,10 +70,11 @@ struct GuestOptions {
   std::uint32_t memory_mb = 1024;
   std::uint32_t cpus = 1;
   Accelerator accelerator = Accelerator::kAuto;
-  bool has_viommu = false;      // vfio-pci in the guest instead of UIO
-  bool prefault_memory = true;  // all guest memory is touched at start
-  bool use_huge_pages = true;   // when the host has enough free ones; else ordinary pages
-  bool pin_cpus = true;         // as PlanCores says (cores.h)
+  bool has_viommu = false;         // vfio-pci in the guest instead of UIO
+  bool prefault_memory = true;     // all guest memory is touched at start
+  bool use_huge_pages = true;      // when the host has enough free ones; else ordinary pages
+  bool pin_cpus = true;            // as PlanCores says (cores.h)
+  std::uint32_t poller_count = 1;  // of the bridge, for PlanCores
   std::vector<GuestDisk> disks;
   GuestNetwork network;
   std::string kernel_arguments;  // added to ours
@@ -139,7 +140,8 @@ Result<Json> WaitUntilReady(const ReadinessOptions& options);
 
 // Which accelerator to use, and why in one line. With kAuto: boots the guest's own kernel under KVM
 // and waits a short time for its first line on the console; the verdict is remembered per host
-// kernel and QEMU in cache_dir/accelerator.json, TCG for a day only. Never an error for kAuto: the answer is then TCG.
+// kernel and QEMU in cache_dir/accelerator.json, TCG for a day only. Never an error for kAuto: the
+// answer is then TCG.
 struct AcceleratorVerdict {
   Accelerator accelerator = Accelerator::kTcg;
   std::string reason;

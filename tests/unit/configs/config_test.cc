@@ -56,6 +56,8 @@ name = "box-7"
 memory_mb = 2048
 cpus = 4
 accel = "tcg"
+[bridge]
+pollers = 3
 [nfs]
 port = 12049
 mount_port = 12050
@@ -88,6 +90,7 @@ name = "two"
   const ApplianceConfig& config = parsed.config;
   EXPECT_EQ(config.name, "box-7");
   EXPECT_EQ(config.guest, (GuestConfig{2048, 4, Accelerator::kTcg}));
+  EXPECT_EQ(config.bridge.pollers, 3U);
   EXPECT_EQ(config.nfs, (NfsConfig{12049, 12050, "0.0.0.0"}));
   EXPECT_EQ(config.smb, (SmbConfig{1445, "::1", "office"}));
   EXPECT_THAT(config.volumes, ElementsAre(VolumeConfig{"data", "/srv/data.img", 64ULL << 20,
