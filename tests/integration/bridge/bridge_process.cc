@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -48,6 +49,9 @@ void BridgeProcess::Start(const std::vector<std::string>& arguments) {
       // Each end is answered by a start at once.
       "--stable-ms", "0", "--", programs + "/host-bridge", "--control", Path("control")};
   command.insert(command.end(), arguments.begin(), arguments.end());
+  if (const char* count = std::getenv("FILER_TEST_POLLERS"); count != nullptr) {
+    command.insert(command.end(), {"--pollers", count});
+  }
   const auto program = OpenProgram(command[0]);
   if (!program) throw std::runtime_error(program.error().message());
   keeper_ = Child::Start(program.value(), command).value();

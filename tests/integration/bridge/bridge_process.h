@@ -20,7 +20,8 @@ class BridgeProcess {
   std::string Path(const std::string& name) const { return folder_ + "/" + name; }
   // A sparse file in the folder.
   void MakeVolume(const std::string& name, std::uint64_t size_bytes) const;
-  // host-bridge with these arguments besides --control; returns when it serves.
+  // host-bridge with these arguments besides --control, and as many pollers as FILER_TEST_POLLERS
+  // in the environment says; returns when it serves.
   void Start(const std::vector<std::string>& arguments);
   // SIGTERM to the keeper; its exit status.
   int Stop();
