@@ -9,9 +9,17 @@
 #include "base/units.h"
 
 namespace filer::bridge {
+namespace {
+
+// A driver that leaves the last status there gets no line back that says the same.
+void WriteStatus(std::uint8_t* status_byte, std::uint8_t status) {
+  if (virtio::LoadOnce(*status_byte) != status) virtio::StoreOnce(*status_byte, status);
+}
+
+}  // namespace
 
 Result<void> BlockQueue::Start(Backend& backend, const RingLayout& layout, std::uint16_t base,
-                               InflightTable inflight) {
+                               std::byte* inflight_area, std::uint32_t inflight_size) {
   FILER_ASSERT(!is_started() && in_flight_ == 0);
   backend_ = FILER_TRY(backend.OpenQueue(layout.size));
   // Without a descriptor to wait for, completions come inside Poll.
@@ -20,47 +28,64 @@ Result<void> BlockQueue::Start(Backend& backend, const RingLayout& layout, std::
   many_ = std::make_unique_for_overwrite<iovec[]>(std::size_t{layout.size} * kRequestSegmentsMax);
   deferred_.clear();
   deferred_.reserve(layout.size);
-  inflight_ = std::move(inflight);
   has_miss_ = false;
   fault_ = RingFault::kNone;
   copied_seen_ = transferred_seen_ = 0;
   sampler_ = LatencySampler(backend_->WaitFd() >= 0);
-  ring_.Attach(layout, base);
   resubmit_.clear();
-  if (inflight_.is_used()) {
-    resubmit_ = inflight_.Recover(layout.size, ring_.next_used());
-    for (const std::uint16_t head : resubmit_) FILER_ASSERT(ring_.Claim(head));
-    // What was taken and not returned lies between the used and the avail index.
-    if (!resubmit_.empty()) {
-      ring_.SetNextAvail(static_cast<std::uint16_t>(ring_.next_used() + resubmit_.size()));
-    }
-    std::reverse(resubmit_.begin(), resubmit_.end());
-    in_flight_ = static_cast<std::uint32_t>(resubmit_.size());
+  if (layout.packed != nullptr) {
+    packed_inflight_ = inflight_area == nullptr ? PackedInflightTable()
+                                                : PackedInflightTable(inflight_area, inflight_size);
+    // What was taken and not returned lies behind the position, and is popped again.
+    packed_.Attach(layout,
+                   packed_inflight_.is_used() ? packed_inflight_.Recover(layout, base) : base);
+    return Ok();
   }
+  inflight_ =
+      inflight_area == nullptr ? InflightTable() : InflightTable(inflight_area, inflight_size);
+  split_.Attach(layout, base);
+  if (inflight_.is_used()) Resubmit(layout.size);
   return Ok();
+}
+
+void BlockQueue::Resubmit(std::uint32_t ring_size) {
+  resubmit_ = inflight_.Recover(ring_size, split_.next_used());
+  for (const std::uint16_t head : resubmit_) FILER_ASSERT(split_.Claim(head));
+  // What was taken and not returned lies between the used and the avail index.
+  if (!resubmit_.empty()) {
+    split_.SetNextAvail(static_cast<std::uint16_t>(split_.next_used() + resubmit_.size()));
+  }
+  std::reverse(resubmit_.begin(), resubmit_.end());
+  in_flight_ = static_cast<std::uint32_t>(resubmit_.size());
 }
 
 std::uint16_t BlockQueue::Stop() {
   FILER_ASSERT(in_flight_ == resubmit_.size());
   in_flight_ = 0;
   resubmit_.clear();
-  const std::uint16_t base = ring_.next_avail();
-  if (is_started()) ring_.Detach();
+  const std::uint16_t base = is_packed() ? packed_.position() : split_.next_avail();
+  split_.Detach();
+  packed_.Detach();
   backend_.reset();
   return base;
 }
 
 bool BlockQueue::Round() {
-  if (!is_started()) return false;
+  if (is_packed()) return RoundOn(packed_);
+  return split_.is_attached() && RoundOn(split_);
+}
+
+template <typename Ring>
+bool BlockQueue::RoundOn(Ring& ring) {
   bool did_work = false;
-  if (is_accepting_ && fault_ == RingFault::kNone && !has_miss_) did_work = TakeRequests();
+  if (is_accepting_ && fault_ == RingFault::kNone && !has_miss_) did_work = TakeRequests(ring);
   if (in_flight_ > 0) {
     backend_->Kick();
-    did_work |= Reap();
+    did_work |= Reap(ring);
     if (!deferred_.empty()) RetryDeferred();
   }
-  if (ring_.HasUnpublished()) {
-    Publish();
+  if (ring.HasUnpublished()) {
+    Publish(ring);
     did_work = true;
   }
   if (did_work) ++worked_rounds_;
@@ -70,26 +95,29 @@ bool BlockQueue::Round() {
 // Of one round; called when its first one was popped. What is pending at this moment says little:
 // a front end that has just been given a round's completions is filling up again. How deep it has
 // been of late says what it keeps in flight.
-std::uint32_t BlockQueue::RoundRequests() {
+template <typename Ring>
+std::uint32_t BlockQueue::RoundRequests(const Ring& ring) {
   if (!is_synchronous_) return kRoundRequestsMax;
-  depth_of_late_ = std::max(ring_.Pending() + 1, depth_of_late_ - (depth_of_late_ + 15) / 16);
+  depth_of_late_ = std::max(ring.Pending() + 1, depth_of_late_ - (depth_of_late_ + 15) / 16);
   return std::clamp(depth_of_late_ * 2 / 5, kSynchronousRoundRequestsMin,
                     kSynchronousRoundRequestsMax);
 }
 
 // Whether the volume's limits let anything through in this round.
-bool BlockQueue::MayTake() {
+template <typename Ring>
+bool BlockQueue::MayTake(const Ring& ring) {
   is_held_back_ = false;
   if (limiter_ == nullptr || !limiter_->is_limited()) return true;
   if (limiter_->IsOpen(SystemClock().MonotonicNs())) return true;
-  is_held_back_ = ring_.HasAvailable() || !resubmit_.empty();
+  is_held_back_ = ring.HasAvailable() || !resubmit_.empty();
   if (is_held_back_) counters_->holds.Add(1);
   return false;
 }
 
-bool BlockQueue::TakeRequests() {
-  ring_.SuppressNotifications();
-  if (!MayTake()) return false;
+template <typename Ring>
+bool BlockQueue::TakeRequests(Ring& ring) {
+  ring.SuppressNotifications();
+  if (!MayTake(ring)) return false;
   const bool is_limited = limiter_ != nullptr && limiter_->is_limited();
   std::uint64_t round_bytes = 0;
   std::uint32_t taken = 0;
@@ -101,43 +129,22 @@ bool BlockQueue::TakeRequests() {
     if (is_again) {
       head = resubmit_.back();
     } else {
-      const auto popped = ring_.Pop(head, fault_);
+      const auto popped = ring.Pop(head, fault_);
       if (popped != DeviceQueue::PopResult::kHead) {
-        ring_.PrefetchNext(space_);
+        ring.PrefetchNext(space_);
         break;
       }
       ++in_flight_;
       // Most likely where it was last time. A lone request's front end waits for that line itself.
-      if (ring_.Pending() > 0) __builtin_prefetch(slots_[head].status_byte);
-      if (taken % DeviceQueue::kPrefetchCount == 0) ring_.PrefetchFollowing(space_);
+      if (ring.Pending() > 0) __builtin_prefetch(slots_[head].status_byte);
+      if (taken % DeviceQueue::kPrefetchCount == 0) ring.PrefetchFollowing(space_);
     }
     if (taken == 0) {
-      round_requests = RoundRequests();
+      round_requests = RoundRequests(ring);
       round_ticks_ = sampler_.RoundStart();
     }
     const std::uint64_t bytes_before = round_bytes;
-    if (TakeSmall(head, round_bytes)) {
-      if (is_limited) limiter_->Take(round_bytes - bytes_before);
-      if (is_again) resubmit_.pop_back();
-      ++taken;
-      continue;
-    }
-    const auto read = ring_.ReadChain(head, space_, chain_, miss_, fault_);
-    if (read != DeviceQueue::ReadResult::kOk) {
-      has_miss_ = read == DeviceQueue::ReadResult::kMiss;
-      if (!is_again) {
-        ring_.Unpop(head);
-        --in_flight_;
-      }
-      break;
-    }
-    if (!TakeOne(head, round_bytes)) {
-      if (!is_again) {
-        ring_.Unpop(head);
-        --in_flight_;
-      }
-      break;
-    }
+    if (!Take(ring, head, is_again, round_bytes)) break;
     if (is_limited) limiter_->Take(round_bytes - bytes_before);
     if (is_again) resubmit_.pop_back();
     ++taken;
@@ -145,11 +152,26 @@ bool BlockQueue::TakeRequests() {
   return taken > 0;
 }
 
+// False: it has to wait, or breaks the queue; it was not taken.
+template <typename Ring>
+bool BlockQueue::Take(Ring& ring, std::uint16_t head, bool is_again, std::uint64_t& round_bytes) {
+  if (TakeSmall(ring, head, round_bytes)) return true;
+  const auto read = ring.ReadChain(head, space_, chain_, miss_, fault_);
+  has_miss_ = read == ChainResult::kMiss;
+  if (read == ChainResult::kOk && TakeOne(ring, head, round_bytes)) return true;
+  if (!is_again) {
+    ring.Unpop(head);
+    --in_flight_;
+  }
+  return false;
+}
+
 // The common case in few steps: one valid read or write of one piece. False: it is something else,
 // or not valid, and the whole way decides what; nothing was changed.
-bool BlockQueue::TakeSmall(std::uint16_t head, std::uint64_t& round_bytes) {
-  DeviceQueue::SmallChain chain;
-  if (!ring_.ReadSmallChain(head, space_, chain)) return false;
+template <typename Ring>
+bool BlockQueue::TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes) {
+  SmallChain chain;
+  if (!ring.ReadSmallChain(head, space_, chain)) return false;
   virtio::RequestHeader header;
   std::memcpy(&header, chain.header, sizeof(header));  // read once
   const bool is_write = header.type == virtio::kRequestOut;
@@ -161,7 +183,7 @@ bool BlockQueue::TakeSmall(std::uint16_t head, std::uint64_t& round_bytes) {
   if (sector > device_.capacity_sectors || sector_count > device_.capacity_sectors - sector) {
     return false;
   }
-  if (inflight_.is_used()) inflight_.Take(head);
+  NoteTaken(ring, head);
   counters_->requests.Add(1);
   round_bytes += chain.data.iov_len;
   Slot& slot = slots_[head];
@@ -185,20 +207,30 @@ bool BlockQueue::TakeSmall(std::uint16_t head, std::uint64_t& round_bytes) {
 }
 
 // False: the request breaks the protocol, and the queue with it.
-bool BlockQueue::TakeOne(std::uint16_t head, std::uint64_t& round_bytes) {
+template <typename Ring>
+bool BlockQueue::TakeOne(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes) {
   ParsedRequest request;
   fault_ = ParseBlockRequest(chain_, device_, request);
   if (fault_ != RingFault::kNone) return false;
-  if (inflight_.is_used()) inflight_.Take(head);
+  NoteTaken(ring, head);
   counters_->requests.Add(1);
   round_bytes += chain_.readable_bytes + chain_.writable_bytes;
   if (request.is_immediate) {
     if (request.status != virtio::kStatusOk) counters_->errors.Add(1);
-    Return(head, request.status_byte, request.status, request.used_length);
+    WriteStatus(request.status_byte, request.status);
+    Return(ring, head, request.used_length);
   } else {
     Submit(head, request);
   }
   return true;
+}
+
+void BlockQueue::NoteTaken(DeviceQueue&, std::uint16_t head) {
+  if (inflight_.is_used()) inflight_.Take(head);
+}
+
+void BlockQueue::NoteTaken(PackedDeviceQueue& ring, std::uint16_t id) {
+  if (packed_inflight_.is_used()) packed_inflight_.Take(ring.PlaceOf(id), ring.CountOf(id));
 }
 
 std::span<const iovec> BlockQueue::SegmentsOf(std::uint16_t head) const {
@@ -239,14 +271,15 @@ void BlockQueue::RetryDeferred() {
   deferred_.erase(deferred_.begin(), deferred_.begin() + static_cast<std::ptrdiff_t>(handed));
 }
 
-bool BlockQueue::Reap() {
+template <typename Ring>
+bool BlockQueue::Reap(Ring& ring) {
   std::array<BackendCompletion, 64> completions;
   bool did_work = false;
   for (std::uint32_t taken = 0; taken < 2 * kRoundRequestsMax;) {
     const std::size_t count = backend_->Poll(completions);
     reap_ticks_ = 0;
     for (std::size_t i = 0; i < count; ++i) {
-      Complete(static_cast<std::uint16_t>(completions[i].cookie), completions[i].is_ok);
+      Complete(ring, static_cast<std::uint16_t>(completions[i].cookie), completions[i].is_ok);
     }
     did_work |= count > 0;
     taken += static_cast<std::uint32_t>(count);
@@ -255,7 +288,8 @@ bool BlockQueue::Reap() {
   return did_work;
 }
 
-void BlockQueue::Complete(std::uint16_t head, bool is_ok) {
+template <typename Ring>
+void BlockQueue::Complete(Ring& ring, std::uint16_t head, bool is_ok) {
   FILER_ASSERT(head < slots_.size() && slots_[head].is_busy);
   Slot& slot = slots_[head];
   const bool is_write = slot.operation == BackendOperation::kWrite ||
@@ -279,7 +313,8 @@ void BlockQueue::Complete(std::uint16_t head, bool is_ok) {
     else if (is_read)
       used_length = 0;
   }
-  Return(head, slot.status_byte, is_ok ? virtio::kStatusOk : virtio::kStatusIoError, used_length);
+  WriteStatus(slot.status_byte, is_ok ? virtio::kStatusOk : virtio::kStatusIoError);
+  Return(ring, head, used_length);
 }
 
 void BlockQueue::Count(const Slot& slot, bool is_ok) {
@@ -308,18 +343,27 @@ void BlockQueue::Count(const Slot& slot, bool is_ok) {
   }
 }
 
-void BlockQueue::Return(std::uint16_t head, std::uint8_t* status_byte, std::uint8_t status,
-                        std::uint32_t used_length) {
-  // A driver that leaves the last status there gets no line back that says the same.
-  if (virtio::LoadOnce(*status_byte) != status) virtio::StoreOnce(*status_byte, status);
-  ring_.PushUsed(head, used_length);
+void BlockQueue::Return(DeviceQueue& ring, std::uint16_t head, std::uint32_t used_length) {
+  ring.PushUsed(head, used_length);
   if (inflight_.is_used()) inflight_.AddToBatch(head);
   --in_flight_;
 }
 
-void BlockQueue::Publish() {
-  const bool is_interrupt_wanted = ring_.Publish();
-  if (inflight_.is_used()) inflight_.FinishBatch(ring_.next_used());
+void BlockQueue::Return(PackedDeviceQueue& ring, std::uint16_t id, std::uint32_t used_length) {
+  ring.PushUsed(id, used_length);
+  --in_flight_;
+}
+
+void BlockQueue::Publish(DeviceQueue& ring) {
+  const bool is_interrupt_wanted = ring.Publish();
+  if (inflight_.is_used()) inflight_.FinishBatch(ring.next_used());
+  CountBackendBytes();
+  if (is_interrupt_wanted) Interrupt();
+}
+
+void BlockQueue::Publish(PackedDeviceQueue& ring) {
+  const bool is_interrupt_wanted = ring.Publish();
+  if (packed_inflight_.is_used()) packed_inflight_.Finish(ring.position());
   CountBackendBytes();
   if (is_interrupt_wanted) Interrupt();
 }
@@ -342,7 +386,12 @@ void BlockQueue::CountBackendBytes() {
 }
 
 bool BlockQueue::ArmAndCheckIdle() {
-  if (!is_started()) return true;
+  if (is_packed()) return ArmAndCheckIdleOn(packed_);
+  return !split_.is_attached() || ArmAndCheckIdleOn(split_);
+}
+
+template <typename Ring>
+bool BlockQueue::ArmAndCheckIdleOn(Ring& ring) {
   if (is_interrupt_owed_) Interrupt();
   if (is_interrupt_owed_) return false;
   // Completions that no descriptor announces come only by polling.
@@ -352,9 +401,9 @@ bool BlockQueue::ArmAndCheckIdle() {
     is_held_back_ = false;
     return true;
   }
-  if (!MayTake() && is_held_back_) return true;  // woken by the clock, not by the driver
-  ring_.ArmNotifications();
-  return !ring_.HasAvailable() && resubmit_.empty();
+  if (!MayTake(ring) && is_held_back_) return true;  // woken by the clock, not by the driver
+  ring.ArmNotifications();
+  return !ring.HasAvailable() && resubmit_.empty();
 }
 
 }  // namespace filer::bridge

@@ -20,6 +20,8 @@
 #include "host-bridge/target/inflight.h"
 #include "host-bridge/target/latency.h"
 #include "host-bridge/target/notifier.h"
+#include "host-bridge/target/packed_device_queue.h"
+#include "host-bridge/target/packed_inflight.h"
 #include "host-bridge/target/rate_limit.h"
 
 namespace filer::bridge {
@@ -35,14 +37,21 @@ class BlockQueue {
   BlockQueue(const AddressSpace& space, const BlockDevice& device, VolumeCounters& counters)
       : space_(space), device_(device), counters_(&counters) {}
 
-  // Begins at `base`, with heads of the inflight table first.
+  // Begins at `base`, with what the inflight table says first. `base`: the next avail index; of a
+  // packed ring a position (packed_device_queue.h). `inflight_area`: of InflightTable for
+  // `inflight_size` descriptors, or null.
   // Errors: the backend's.
   Result<void> Start(Backend& backend, const RingLayout& layout, std::uint16_t base,
-                     InflightTable inflight);
-  // Ends; nothing may be in flight. Returns the next avail index, for GET_VRING_BASE.
+                     std::byte* inflight_area, std::uint32_t inflight_size);
+  // Ends; nothing may be in flight. Returns where the ring goes on, as `base` of Start.
   std::uint16_t Stop();
-  bool is_started() const { return ring_.is_attached(); }
-  void Move(const RingLayout& layout) { ring_.Move(layout); }
+  // Before Stop, where the front end asks how far the ring came, or resets it.
+  void ForgetInflight() {
+    if (is_packed() && packed_inflight_.is_used()) packed_inflight_.Forget();
+  }
+  bool is_started() const { return split_.is_attached() || packed_.is_attached(); }
+  bool is_packed() const { return packed_.is_attached(); }
+  void Move(const RingLayout& layout) { is_packed() ? packed_.Move(layout) : split_.Move(layout); }
   void SetMemory(std::span<const iovec> regions) { backend_->SetMemory(regions); }
 
   void SetAccepting(bool is_accepting) { is_accepting_ = is_accepting; }
@@ -88,19 +97,37 @@ class BlockQueue {
     std::uint64_t start_ticks;  // 0: not measured
   };
 
-  bool MayTake();
-  bool TakeRequests();
-  std::uint32_t RoundRequests();
-  bool TakeSmall(std::uint16_t head, std::uint64_t& round_bytes);
-  bool TakeOne(std::uint16_t head, std::uint64_t& round_bytes);
+  // Ring: DeviceQueue or PackedDeviceQueue; told apart once per round.
+  template <typename Ring>
+  bool RoundOn(Ring& ring);
+  template <typename Ring>
+  bool MayTake(const Ring& ring);
+  template <typename Ring>
+  bool TakeRequests(Ring& ring);
+  template <typename Ring>
+  std::uint32_t RoundRequests(const Ring& ring);
+  template <typename Ring>
+  bool Take(Ring& ring, std::uint16_t head, bool is_again, std::uint64_t& round_bytes);
+  template <typename Ring>
+  bool TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes);
+  template <typename Ring>
+  bool TakeOne(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes);
+  void NoteTaken(DeviceQueue&, std::uint16_t head);
+  void NoteTaken(PackedDeviceQueue& ring, std::uint16_t id);
   void Submit(std::uint16_t head, const ParsedRequest& request);
   bool Hand(const BackendRequest& request);
   void RetryDeferred();
-  bool Reap();
-  void Complete(std::uint16_t head, bool is_ok);
-  void Return(std::uint16_t head, std::uint8_t* status_byte, std::uint8_t status,
-              std::uint32_t used_length);
-  void Publish();
+  template <typename Ring>
+  bool Reap(Ring& ring);
+  template <typename Ring>
+  void Complete(Ring& ring, std::uint16_t head, bool is_ok);
+  void Return(DeviceQueue& ring, std::uint16_t head, std::uint32_t used_length);
+  void Return(PackedDeviceQueue& ring, std::uint16_t id, std::uint32_t used_length);
+  void Publish(DeviceQueue& ring);
+  void Publish(PackedDeviceQueue& ring);
+  template <typename Ring>
+  bool ArmAndCheckIdleOn(Ring& ring);
+  void Resubmit(std::uint32_t ring_size);
   void Interrupt();
   void Count(const Slot& slot, bool is_ok);
   void CountBackendBytes();
@@ -110,8 +137,10 @@ class BlockQueue {
   const BlockDevice& device_;
   VolumeCounters* counters_;
   std::unique_ptr<BackendQueue> backend_;
-  DeviceQueue ring_;
+  DeviceQueue split_;  // one of the two is attached
+  PackedDeviceQueue packed_;
   InflightTable inflight_;
+  PackedInflightTable packed_inflight_;
   Chain chain_;  // scratch of one request
   std::vector<Slot> slots_;
   std::unique_ptr<iovec[]> many_;

@@ -4,7 +4,6 @@
 #include <cstring>
 
 #include "base/assert.h"
-#include "host-bridge/virtio/vhost_user.h"
 
 namespace filer::bridge {
 
@@ -21,50 +20,6 @@ constexpr std::uint16_t kEventAway = 0x8000;
 constexpr std::uint16_t kEventRefresh = 0x4000;  // move it again after so many entries
 
 }  // namespace
-
-std::string_view RingFaultText(RingFault fault) {
-  switch (fault) {
-    case RingFault::kNone:
-      return "no fault";
-    case RingFault::kIndexJumped:
-      return "avail index jumped";
-    case RingFault::kHeadOutOfRange:
-      return "head beyond the ring";
-    case RingFault::kHeadInUse:
-      return "head published twice";
-    case RingFault::kNextOutOfRange:
-      return "next descriptor beyond the ring";
-    case RingFault::kChainTooLong:
-      return "descriptor chain loops or is too long";
-    case RingFault::kEmptyDescriptor:
-      return "descriptor of length 0";
-    case RingFault::kReadAfterWrite:
-      return "readable descriptor behind a writable one";
-    case RingFault::kIndirectNotAllowed:
-      return "indirect descriptor where none is allowed";
-    case RingFault::kIndirectBadLength:
-      return "indirect table of a bad length";
-    case RingFault::kBadAddress:
-      return "address outside guest memory";
-    case RingFault::kNoHeader:
-      return "request without a header";
-    case RingFault::kNoStatus:
-      return "request without a status byte";
-  }
-  return "unknown fault";
-}
-
-struct DeviceQueue::Walk {
-  const AddressView& space;
-  Chain& chain;
-  IotlbMiss& miss;
-  RingFault& fault;
-
-  ReadResult Fail(RingFault why) const {
-    fault = why;
-    return ReadResult::kFault;
-  }
-};
 
 void DeviceQueue::Attach(const RingLayout& layout, std::uint16_t base) {
   FILER_ASSERT(layout.size > 0 && layout.size <= kQueueSizeMax);
@@ -134,65 +89,19 @@ bool DeviceQueue::Claim(std::uint16_t head) {
   return true;
 }
 
-DeviceQueue::ReadResult DeviceQueue::Take(const Descriptor& descriptor, Walk& walk) {
-  Chain& chain = walk.chain;
-  const bool is_writable = (descriptor.flags & virtio::kDescriptorWrite) != 0;
-  if (descriptor.length == 0) return walk.Fail(RingFault::kEmptyDescriptor);
-  if (is_writable) {
-    if (chain.writable_bytes == 0) {
-      chain.readable_count = chain.list.merge_from = chain.list.count;
-    }
-    chain.writable_bytes += descriptor.length;
-  } else {
-    if (chain.writable_bytes > 0) return walk.Fail(RingFault::kReadAfterWrite);
-    chain.readable_bytes += descriptor.length;
-  }
-  const std::uint8_t permission = is_writable ? virtio::kIotlbWrite : virtio::kIotlbRead;
-  switch (walk.space.Translate(descriptor.address, descriptor.length, permission, chain.list,
-                               walk.miss)) {
-    case TranslateStatus::kOk:
-      return ReadResult::kOk;
-    case TranslateStatus::kMiss:
-      return ReadResult::kMiss;
-    case TranslateStatus::kTooManySegments:
-      return walk.Fail(RingFault::kChainTooLong);
-    case TranslateStatus::kBadAddress:
-      break;
-  }
-  return walk.Fail(RingFault::kBadAddress);
-}
-
-DeviceQueue::ReadResult DeviceQueue::ReadIndirect(const Descriptor& table, Walk& walk) {
+DeviceQueue::ReadResult DeviceQueue::ReadIndirect(const Descriptor& table, ChainWalk& walk) {
+  const ReadResult copied =
+      walk.CopyTable(table.address, table.length, std::as_writable_bytes(std::span(table_)));
+  if (copied != ReadResult::kOk) return copied;
   const std::uint32_t count = table.length / sizeof(Descriptor);
-  if (table.length % sizeof(Descriptor) != 0 || count == 0 || count > kChainDescriptorsMax) {
-    return walk.Fail(RingFault::kIndirectBadLength);
-  }
-  SegmentList pieces;
-  const TranslateStatus status =
-      walk.space.Translate(table.address, table.length, virtio::kIotlbRead, pieces, walk.miss);
-  if (status == TranslateStatus::kMiss) return ReadResult::kMiss;
-  if (status != TranslateStatus::kOk) return walk.Fail(RingFault::kBadAddress);
-  // Copied once, then only the copy is read.
-  if (pieces.count == 1) [[likely]] {
-    const auto* from = static_cast<const std::byte*>(pieces.segments[0].iov_base);
-    for (std::uint32_t i = 0; i < count; ++i) {
-      std::memcpy(&table_[i], from + i * sizeof(Descriptor), sizeof(Descriptor));
-    }
-  } else {
-    auto* copy = reinterpret_cast<std::byte*>(table_.data());
-    for (std::uint32_t i = 0; i < pieces.count; ++i) {
-      std::memcpy(copy, pieces.segments[i].iov_base, pieces.segments[i].iov_len);
-      copy += pieces.segments[i].iov_len;
-    }
-  }
-
   std::uint32_t at = 0;
   for (std::uint32_t walked = 0; walked < count; ++walked) {
     const Descriptor& descriptor = table_[at];
     if ((descriptor.flags & virtio::kDescriptorIndirect) != 0) {
       return walk.Fail(RingFault::kIndirectNotAllowed);
     }
-    const ReadResult taken = Take(descriptor, walk);
+    const bool is_writable = (descriptor.flags & virtio::kDescriptorWrite) != 0;
+    const ReadResult taken = walk.Take(descriptor.address, descriptor.length, is_writable);
     if (taken != ReadResult::kOk) return taken;
     if ((descriptor.flags & virtio::kDescriptorNext) == 0) return ReadResult::kOk;
     if (descriptor.next >= count) return walk.Fail(RingFault::kNextOutOfRange);
@@ -221,22 +130,18 @@ bool DeviceQueue::ReadSmallChain(std::uint16_t head, const AddressView& space,
                          table[1].next == 2 && table[1].length != 0 &&
                          table[2].flags == virtio::kDescriptorWrite && table[2].length == 1;
   if (!has_shape) return false;
-  chain.header = space.Peek(table[0].address, 16);
-  std::byte* data = space.Peek(table[1].address, table[1].length);
-  std::byte* status = space.Peek(table[2].address, 1);
-  if (chain.header == nullptr || data == nullptr || status == nullptr) return false;
-  chain.data = {data, table[1].length};
-  chain.status_byte = reinterpret_cast<std::uint8_t*>(status);
+  if (!FindSmallChain(space, table[0].address, table[1].address, table[1].length, table[2].address,
+                      chain)) {
+    return false;
+  }
   chain.is_data_writable = data_flags == kNextAndWrite;
   return true;
 }
 
 DeviceQueue::ReadResult DeviceQueue::ReadChain(std::uint16_t head, const AddressView& space,
                                                Chain& chain, IotlbMiss& miss, RingFault& fault) {
-  chain.list.count = chain.list.merge_from = 0;
-  chain.readable_count = 0;
-  chain.readable_bytes = chain.writable_bytes = 0;
-  Walk walk{space, chain, miss, fault};
+  ChainWalk walk{space, chain, miss, fault};
+  walk.Begin();
   std::uint32_t at = head;
   for (std::uint32_t walked = 0;; ++walked) {
     if (walked == layout_.size || walked == kChainDescriptorsMax) {
@@ -254,13 +159,16 @@ DeviceQueue::ReadResult DeviceQueue::ReadChain(std::uint16_t head, const Address
     if (is_indirect && (!layout_.has_indirect || has_next)) {
       return walk.Fail(RingFault::kIndirectNotAllowed);
     }
-    const ReadResult taken = is_indirect ? ReadIndirect(descriptor, walk) : Take(descriptor, walk);
+    const bool is_writable = (descriptor.flags & virtio::kDescriptorWrite) != 0;
+    const ReadResult taken = is_indirect
+                                 ? ReadIndirect(descriptor, walk)
+                                 : walk.Take(descriptor.address, descriptor.length, is_writable);
     if (taken != ReadResult::kOk) return taken;
     if (!has_next) break;
     if (descriptor.next >= layout_.size) return walk.Fail(RingFault::kNextOutOfRange);
     at = descriptor.next;
   }
-  if (chain.writable_bytes == 0) chain.readable_count = chain.list.count;
+  walk.End();
   return ReadResult::kOk;
 }
 

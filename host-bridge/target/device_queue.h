@@ -11,32 +11,14 @@
 #include <array>
 #include <bitset>
 #include <cstdint>
-#include <string_view>
 
-#include "host-bridge/target/address_space.h"
-#include "host-bridge/target/limits.h"
-#include "host-bridge/target/segments.h"
+#include "host-bridge/target/chain.h"
+#include "host-bridge/virtio/packed_ring.h"
 #include "host-bridge/virtio/ring.h"
 
 namespace filer::bridge {
 
-enum class RingFault : std::uint8_t {
-  kNone,
-  kIndexJumped,         // avail index moved by more than the ring's size
-  kHeadOutOfRange,      // head >= size
-  kHeadInUse,           // the same head again before it was returned
-  kNextOutOfRange,      // next >= size of the ring or table
-  kChainTooLong,        // a loop, or more descriptors than any request needs
-  kEmptyDescriptor,     // length 0
-  kReadAfterWrite,      // a device-readable descriptor behind a writable one
-  kIndirectNotAllowed,  // without the feature, nested, or with NEXT
-  kIndirectBadLength,   // no multiple of 16, empty, or larger than any request needs
-  kBadAddress,
-  kNoHeader,  // less than a request header to read
-  kNoStatus,  // nothing to write the status to
-};
-std::string_view RingFaultText(RingFault fault);
-
+// Of a split ring, or of a packed one.
 struct RingLayout {
   virtio::Descriptor* descriptors = nullptr;
   virtio::AvailRing* avail = nullptr;
@@ -44,14 +26,9 @@ struct RingLayout {
   std::uint32_t size = 0;
   bool has_event_index = false;
   bool has_indirect = false;
-};
-
-// One request's pieces: segments[0, readable_count) are read, the rest written by the device.
-struct Chain {
-  SegmentList list;
-  std::uint32_t readable_count = 0;
-  std::uint64_t readable_bytes = 0;
-  std::uint64_t writable_bytes = 0;
+  virtio::PackedDescriptor* packed = nullptr;  // null: split
+  const virtio::PackedEvent* driver_event = nullptr;
+  virtio::PackedEvent* device_event = nullptr;
 };
 
 class DeviceQueue {
@@ -84,20 +61,14 @@ class DeviceQueue {
   // Marks a head of the inflight table busy. False: out of range or twice.
   bool Claim(std::uint16_t head);
 
-  enum class ReadResult : std::uint8_t { kOk, kMiss, kFault };
+  using ReadResult = ChainResult;
   // The chain at `head`, translated whole. On kMiss nothing was consumed: Unpop and try later.
   ReadResult ReadChain(std::uint16_t head, const AddressView& space, Chain& chain, IotlbMiss& miss,
                        RingFault& fault);
 
-  // A chain as most drivers build it for a read or write of one piece: an indirect table of header,
-  // data and status, each in one piece of host memory. False for every other, also for one that is
-  // wrong: ReadChain says what it is, from the ring's memory anew.
-  struct SmallChain {
-    const std::byte* header;  // 16 bytes, not read yet
-    iovec data;
-    std::uint8_t* status_byte;
-    bool is_data_writable;
-  };
+  // A small chain; false for every other, also for one that is wrong: ReadChain says what it is,
+  // from the ring's memory anew.
+  using SmallChain = bridge::SmallChain;
   bool ReadSmallChain(std::uint16_t head, const AddressView& space, SmallChain& chain) const;
 
   // Writes one used element; visible after Publish.
@@ -119,9 +90,7 @@ class DeviceQueue {
 
  private:
   void PrefetchChainAt(std::uint32_t place, const AddressView& space) const;
-  struct Walk;
-  ReadResult ReadIndirect(const virtio::Descriptor& table, Walk& walk);
-  ReadResult Take(const virtio::Descriptor& descriptor, Walk& walk);
+  ReadResult ReadIndirect(const virtio::Descriptor& table, ChainWalk& walk);
 
   RingLayout layout_;
   std::uint16_t next_avail_ = 0;  // free-running

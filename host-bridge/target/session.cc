@@ -279,20 +279,32 @@ TranslateStatus Session::FindRing(const Ring& ring, RingLayout& layout, IotlbMis
   layout.size = ring.size;
   layout.has_event_index = (features_ & virtio::kFeatureRingEventIndex) != 0;
   layout.has_indirect = (features_ & virtio::kFeatureRingIndirect) != 0;
+  const bool is_packed = HasPackedRings();
+  constexpr std::uint8_t kReadWrite = virtio::kIotlbRead | virtio::kIotlbWrite;
   struct Part {
     std::uint64_t address;
     std::size_t bytes, align;
     std::uint8_t permission;
     std::byte* host;
   };
-  Part parts[] = {
+  Part split_parts[] = {
       {ring.address->descriptor_address, virtio::DescriptorTableBytes(ring.size),
        virtio::kDescriptorTableAlign, virtio::kIotlbRead, nullptr},
       {ring.address->avail_address, virtio::AvailRingBytes(ring.size), virtio::kAvailRingAlign,
        virtio::kIotlbRead, nullptr},
       {ring.address->used_address, virtio::UsedRingBytes(ring.size), virtio::kUsedRingAlign,
-       virtio::kIotlbRead | virtio::kIotlbWrite, nullptr},
+       kReadWrite, nullptr},
   };
+  // The protocol names the driver's and the device's event areas avail and used.
+  Part packed_parts[] = {
+      {ring.address->descriptor_address, virtio::PackedRingBytes(ring.size),
+       virtio::kPackedRingAlign, kReadWrite, nullptr},
+      {ring.address->avail_address, sizeof(virtio::PackedEvent), virtio::kPackedEventAlign,
+       virtio::kIotlbRead, nullptr},
+      {ring.address->used_address, sizeof(virtio::PackedEvent), virtio::kPackedEventAlign,
+       kReadWrite, nullptr},
+  };
+  const std::span<Part> parts = is_packed ? std::span(packed_parts) : std::span(split_parts);
   for (Part& part : parts) {
     if (part.address % part.align != 0) return TranslateStatus::kBadAddress;
     SegmentList pieces;
@@ -304,6 +316,12 @@ TranslateStatus Session::FindRing(const Ring& ring, RingLayout& layout, IotlbMis
     if (reinterpret_cast<std::uintptr_t>(part.host) % part.align != 0) {
       return TranslateStatus::kBadAddress;
     }
+  }
+  if (is_packed) {
+    layout.packed = reinterpret_cast<virtio::PackedDescriptor*>(parts[0].host);
+    layout.driver_event = reinterpret_cast<const virtio::PackedEvent*>(parts[1].host);
+    layout.device_event = reinterpret_cast<virtio::PackedEvent*>(parts[2].host);
+    return TranslateStatus::kOk;
   }
   layout.descriptors = reinterpret_cast<virtio::Descriptor*>(parts[0].host);
   layout.avail = reinterpret_cast<virtio::AvailRing*>(parts[1].host);
@@ -329,17 +347,18 @@ void Session::TryStart(std::uint32_t index) {
   ring.needs_translation = false;
   if (ring.queue != nullptr) return ring.queue->Move(layout);
 
-  InflightTable inflight;
+  if (HasPackedRings() && (ring.base & virtio::kPackedPlaceMask) >= ring.size) {
+    return End(Error(Errc::kProtocol, fmt::format("queue {}: base beyond the ring", index)));
+  }
+  std::byte* inflight = nullptr;
   if (inflight_file_.is_mapped() && index < inflight_queue_count_) {
     if (ring.size > inflight_queue_size_) {
       return End(Error(Errc::kProtocol, "ring larger than its inflight table"));
     }
-    inflight = InflightTable(
-        inflight_file_.data() + InflightTable::BytesPerQueue(inflight_queue_size_) * index,
-        inflight_queue_size_);
+    inflight = inflight_file_.data() + InflightTable::BytesPerQueue(inflight_queue_size_) * index;
   }
   auto queue = std::make_unique<BlockQueue>(space_, device_, counters_);
-  const auto started = queue->Start(backend_, layout, ring.base, std::move(inflight));
+  const auto started = queue->Start(backend_, layout, ring.base, inflight, inflight_queue_size_);
   if (!started.has_value()) return End(started.assume_error());
   queue->SetCall(&ring.call);
   queue->SetLimiter(options_.limiter);

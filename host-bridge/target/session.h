@@ -147,6 +147,7 @@ class Session {
   void MemoryChanged();
   void ShowMemory(BlockQueue& queue);
   void AnnounceConfig();
+  bool HasPackedRings() const { return (features_ & virtio::kFeatureRingPacked) != 0; }
   bool HasProtocol(std::uint64_t feature) const { return (protocol_features_ & feature) != 0; }
 
   // session_lending.cc

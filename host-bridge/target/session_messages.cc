@@ -2,6 +2,8 @@
 // and quiet were seen to by Check and VisitSocket, from the table at the end.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "host-bridge/target/session.h"
 
 namespace filer::bridge {
@@ -37,10 +39,10 @@ RegionSpec SpecOf(const virtio::VhostRegion& wire) {
 
 std::uint64_t Session::OfferedFeatures() const {
   std::uint64_t features = virtio::kFeatureVersion1 | virtio::kFeatureRingIndirect |
-                           virtio::kFeatureRingEventIndex | virtio::kFeatureAccessPlatform |
-                           virtio::kFeatureVhostProtocolFeatures | virtio::kBlockSegmentsMax |
-                           virtio::kBlockBlockSize | virtio::kBlockTopology | virtio::kBlockFlush |
-                           virtio::kBlockMultiQueue;
+                           virtio::kFeatureRingEventIndex | virtio::kFeatureRingPacked |
+                           virtio::kFeatureAccessPlatform | virtio::kFeatureVhostProtocolFeatures |
+                           virtio::kBlockSegmentsMax | virtio::kBlockBlockSize |
+                           virtio::kBlockTopology | virtio::kBlockFlush | virtio::kBlockMultiQueue;
   if (info_.is_read_only) features |= virtio::kBlockReadOnly;
   if (info_.can_discard) features |= virtio::kBlockDiscard;
   if (info_.can_write_zeroes) features |= virtio::kBlockWriteZeroes;
@@ -64,6 +66,11 @@ Result<void> Session::OnSetFeatures(Message& message, Reply&) {
                  fmt::format("feature bits {:#x} were not offered", wanted & ~OfferedFeatures()));
   }
   const std::uint64_t changed = features_ ^ wanted;
+  const auto is_running = [](const Ring& ring) { return ring.queue != nullptr; };
+  if ((changed & virtio::kFeatureRingPacked) != 0 &&
+      std::any_of(rings_.begin(), rings_.end(), is_running)) {
+    return Error(Errc::kProtocol, "another ring format while queues run");
+  }
   features_ = wanted;
   device_.has_discard = (wanted & virtio::kBlockDiscard) != 0;
   device_.has_write_zeroes = (wanted & virtio::kBlockWriteZeroes) != 0;
@@ -83,6 +90,9 @@ Result<void> Session::OnSetFeatures(Message& message, Reply&) {
 Result<void> Session::OnSetOwner(Message&, Reply&) { return Ok(); }
 
 Result<void> Session::OnReset(Message&, Reply&) {
+  for (Ring& ring : rings_) {
+    if (ring.queue != nullptr) ring.queue->ForgetInflight();
+  }
   StopAll();
   for (Ring& ring : rings_) {
     ring.base = 0;
@@ -215,19 +225,26 @@ Result<void> Session::OnSetVringAddr(Message& message, Reply&) {
 Result<void> Session::OnSetVringBase(Message& message, Reply&) {
   const auto& state = View<virtio::VhostVringState>(message);
   Ring& ring = *FILER_TRY(RingAt(state.index));
-  if (state.value > UINT16_MAX) return Error(Errc::kProtocol, "avail index beyond 16 bits");
+  const std::uint32_t value = state.value;
+  // Of a packed ring the upper half says what was returned: a ring that stood still before has no
+  // other place there, and some front ends leave it out.
+  if (value > UINT16_MAX && !HasPackedRings()) {
+    return Error(Errc::kProtocol, "avail index beyond 16 bits");
+  }
   if (ring.queue != nullptr) return Error(Errc::kProtocol, "base of a running queue");
-  ring.base = static_cast<std::uint16_t>(std::uint32_t{state.value});
+  ring.base = static_cast<std::uint16_t>(value & UINT16_MAX);
   return Ok();
 }
 
 Result<void> Session::OnGetVringBase(Message& message, Reply& reply) {
   const auto& state = View<virtio::VhostVringState>(message);
   Ring& ring = *FILER_TRY(RingAt(state.index));
+  if (ring.queue != nullptr) ring.queue->ForgetInflight();
   StopRing(ring);
   virtio::VhostVringState answer;
   answer.index = std::uint32_t{state.index};
-  answer.value = std::uint32_t{ring.base};
+  const std::uint32_t base = ring.base;
+  answer.value = HasPackedRings() ? base | base << 16 : base;
   reply.Set(answer);
   return Ok();
 }

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "host-bridge/target/block_queue.h"
 #include "host-bridge/virtio/block.h"
+#include "host-bridge/virtio/packed_ring.h"
 #include "host-bridge/virtio/ring.h"
 #include "tests/fuzz/checking_backend.h"
 #include "tests/fuzz/fuzz_target.h"
@@ -79,6 +80,7 @@ class ChainsRun {
     device_.serial = "fuzz";
     has_indirect_ = (options & 16) == 0;
     has_event_index_ = (options & 32) != 0;
+    is_packed_ = (options & 128) != 0;
     guest.space.iotlb().Clear();
     guest.space.UseIotlb((options & 64) != 0);
     Start();
@@ -93,7 +95,7 @@ class ChainsRun {
   void Step() {
     switch (input_.Below(13)) {
       case 0:
-        return WriteDescriptor(layout_.descriptors[input_.Below(layout_.size)]);
+        return WriteDescriptor(Slots()[input_.Below(layout_.size)]);
       case 1:
         return WriteDescriptor(guest_.At<Descriptor>(kTableAt)[input_.Below(32)]);
       case 2:
@@ -101,7 +103,7 @@ class ChainsRun {
       case 3:
         return Publish(input_.Take<std::uint8_t>());
       case 4:
-        layout_.avail->index = input_.Take<std::uint16_t>();
+        Jump(input_.Take<std::uint16_t>());
         return;
       case 5:
         return WholeRequest();
@@ -141,6 +143,16 @@ class ChainsRun {
         return TakeNumber(input_);
     }
   }
+  // Those of the ring, split or packed: they have the same size.
+  Descriptor* Slots() { return guest_.At<Descriptor>(0); }
+  void Jump(std::uint16_t to) {
+    if (!is_packed_) {
+      layout_.avail->index = to;
+      return;
+    }
+    place_ = static_cast<std::uint16_t>((to & virtio::kPackedPlaceMask) % layout_.size);
+    wrap_ = (to & virtio::kPackedPlaceWrap) != 0;
+  }
   void WriteDescriptor(Descriptor& descriptor) {
     static constexpr std::uint32_t kLengths[] = {1, 16, 17, 32, 512, 513, 4096, 0, UINT32_MAX};
     descriptor.address = TakeAddress();
@@ -148,6 +160,7 @@ class ChainsRun {
         input_.Flip() ? input_.Pick(kLengths) : static_cast<std::uint32_t>(TakeNumber(input_));
     descriptor.flags = input_.Take<std::uint8_t>() & 0xf;
     descriptor.next = input_.Flip() ? input_.Take<std::uint8_t>() : input_.Take<std::uint16_t>();
+    if (is_packed_) std::swap(descriptor.flags, descriptor.next);  // id and flags
   }
   void WriteHeader(std::uint32_t index) {
     static constexpr std::uint32_t kTypes[] = {0, 1, 4, 8, 11, 13, 2, UINT32_MAX};
@@ -155,7 +168,21 @@ class ChainsRun {
     header->type = input_.Pick(kTypes);
     header->sector = TakeNumber(input_);
   }
+  // What stands in the next place of a packed ring becomes available, as buffer `head`.
+  void PublishPacked(std::uint16_t head) {
+    auto& slot = layout_.packed[place_];
+    slot.id = head;
+    constexpr std::uint16_t kLap = virtio::kPackedAvail | virtio::kPackedUsed;
+    virtio::StoreRelease(
+        slot.flags,
+        static_cast<std::uint16_t>((slot.flags & ~kLap) | virtio::PackedAvailableFlags(wrap_)));
+    if (++place_ == layout_.size) {
+      place_ = 0;
+      wrap_ = !wrap_;
+    }
+  }
   void Publish(std::uint16_t head) {
+    if (is_packed_) return PublishPacked(head);
     layout_.avail->ring[layout_.avail->index % layout_.size] = head;
     virtio::StoreRelease(layout_.avail->index,
                          static_cast<std::uint16_t>(layout_.avail->index + 1));
@@ -184,8 +211,17 @@ class ChainsRun {
                 2};
     table[2] = {is_near ? base + 0x7000 + slot : kRegions[2].guest_address + slot, 1,
                 virtio::kDescriptorWrite, 0};
+    if (is_packed_) {
+      for (Descriptor* entry = table; entry < table + 3; ++entry) {
+        entry->next = entry->flags & virtio::kDescriptorWrite;
+        entry->flags = 0;
+      }
+    }
     const std::uint32_t head = input_.Below(layout_.size);
-    layout_.descriptors[head] = {base + kTableAt + 64 * slot, 48, virtio::kDescriptorIndirect, 0};
+    Slots()[is_packed_ ? place_ : head] = {
+        base + kTableAt + 64 * slot, 48,
+        is_packed_ ? std::uint16_t{0} : virtio::kDescriptorIndirect,
+        is_packed_ ? virtio::kDescriptorIndirect : std::uint16_t{0}};
     Publish(static_cast<std::uint16_t>(head));
   }
   void WriteAnywhere() {
@@ -224,20 +260,28 @@ class ChainsRun {
                input_.Pick(kSizes),
                has_event_index_,
                has_indirect_};
-    bridge::InflightTable inflight;
+    std::uint32_t table_size = 0;
+    std::uint16_t base = 0;
     if (input_.Flip()) {
       static constexpr std::size_t kAreaBytes = 64 + 16 * 256;
-      const std::uint32_t table_size = layout_.size + input_.Below(3);
+      table_size = layout_.size + input_.Below(3);
       const std::size_t bytes = bridge::InflightTable::BytesPerQueue(table_size);
       FILER_ASSERT(bytes <= kAreaBytes + 64);
       area_.reset(static_cast<std::byte*>(std::aligned_alloc(64, bytes)));
       std::memset(area_.get(), 0, bytes);
       input_.Fill(area_.get(), std::min<std::size_t>(bytes, input_.Take<std::uint8_t>()));
-      inflight = bridge::InflightTable(area_.get(), table_size);
+    }
+    base = input_.Take<std::uint16_t>();
+    if (is_packed_) {
+      layout_.packed = guest_.At<virtio::PackedDescriptor>(0);
+      layout_.driver_event = guest_.At<virtio::PackedEvent>(0x2000);
+      layout_.device_event = guest_.At<virtio::PackedEvent>(0x3000);
+      Jump(base);
+      base = static_cast<std::uint16_t>(place_ | (wrap_ ? virtio::kPackedPlaceWrap : 0));
     }
     queue_ = std::make_unique<BlockQueue>(guest_.space, device_, counters_);
-    FILER_ASSERT(queue_->Start(backend_, layout_, input_.Take<std::uint16_t>(), std::move(inflight))
-                     .has_value());
+    std::byte* area = table_size > 0 ? area_.get() : nullptr;
+    FILER_ASSERT(queue_->Start(backend_, layout_, base, area, table_size).has_value());
   }
 
   void Round() {
@@ -267,6 +311,9 @@ class ChainsRun {
   bridge::RingLayout layout_;
   bool has_indirect_ = true;
   bool has_event_index_ = false;
+  bool is_packed_ = false;
+  std::uint16_t place_ = 0;  // of a packed ring: where the driver goes on
+  bool wrap_ = true;
   std::unique_ptr<std::byte, Free> area_;
   std::unique_ptr<BlockQueue> queue_;
 };

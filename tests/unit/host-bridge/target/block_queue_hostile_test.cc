@@ -46,7 +46,7 @@ class BlockQueueHostileTest : public testing::Test {
                true};
     state_.capacity = size;
     queue_ = std::make_unique<BlockQueue>(space_, device_, counters_);
-    ASSERT_TRUE(queue_->Start(backend_, layout_, layout_.avail->index, {}).has_value());
+    ASSERT_TRUE(queue_->Start(backend_, layout_, layout_.avail->index, nullptr, 0).has_value());
   }
   // Descriptor n: an indirect table with header, `bytes` to read, status.
   void Prepare(std::uint32_t n, std::uint32_t bytes) {

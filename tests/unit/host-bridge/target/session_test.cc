@@ -349,7 +349,7 @@ TEST_F(SessionTest, RingLargerThanItsInflightTableEndsTheSession) {
 
 TEST_F(SessionTest, FeatureThatWasNotOfferedEndsTheSession) {
   FakeDriver driver(Path());
-  driver.Send(VhostRequest::kSetFeatures, FakeDriver::U64(virtio::kFeatureRingPacked));
+  driver.Send(VhostRequest::kSetFeatures, FakeDriver::U64(virtio::kFeatureInOrder));
   EXPECT_TRUE(driver.IsClosed());
 }
 
