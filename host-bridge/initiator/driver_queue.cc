@@ -104,6 +104,13 @@ DriverQueue::DriverQueue(const DriverQueueOptions& options, DmaMemory& memory,
   for (std::uint32_t i = 0; i < size && options.has_indirect; ++i) {
     tables_.push_back(static_cast<Descriptor*>(carve(TableBytes(options))));
   }
+  if (options.is_packed) {
+    packed_.emplace(PackedDriverRing::Memory{
+        reinterpret_cast<virtio::PackedDescriptor*>(descriptors_),
+        reinterpret_cast<virtio::PackedEvent*>(avail_),
+        reinterpret_cast<virtio::PackedEvent*>(used_), size, options.has_event_index});
+    if (!options.has_indirect) chains_.resize(std::size_t{size} * scratch_.size());
+  }
   InitLone();
   QuietInterrupts();
 }
@@ -115,11 +122,19 @@ RingAddresses DriverQueue::Addresses() const {
           map_.Translate(used_, 1).address};
 }
 
+Descriptor DriverQueue::Entry(std::uint64_t address, std::uint32_t length, std::uint16_t flags,
+                              std::uint16_t next) const {
+  static_assert(offsetof(Descriptor, next) == offsetof(virtio::PackedDescriptor, flags));
+  if (!options_.is_packed) return {address, length, flags, next};
+  return {address, length, 0, static_cast<std::uint16_t>(flags & ~virtio::kDescriptorNext)};
+}
+
 // What stays the same from one small transfer to the next.
-void DriverQueue::InitLine(RequestLine& line, std::uint64_t address, std::uint64_t status_address) {
-  line.table[0] = {address + offsetof(RequestLine, header), sizeof(virtio::RequestHeader),
-                   virtio::kDescriptorNext, 1};
-  line.table[2] = {status_address, 1, virtio::kDescriptorWrite, 0};
+void DriverQueue::InitLine(RequestLine& line, std::uint64_t address,
+                           std::uint64_t status_address) const {
+  line.table[0] = Entry(address + offsetof(RequestLine, header), sizeof(virtio::RequestHeader),
+                        virtio::kDescriptorNext, 1);
+  line.table[2] = Entry(status_address, 1, virtio::kDescriptorWrite, 0);
   line.header.reserved = 0;
 }
 
@@ -143,6 +158,7 @@ void DriverQueue::WriteLone() {
 
 void DriverQueue::QuietInterrupts() {
   quieted_at_ = last_used_;
+  if (packed_) return packed_->QuietInterrupts();
   if (options_.has_event_index) {
     StoreOnce(*virtio::UsedEvent(avail_, options_.queue_size),
               static_cast<std::uint16_t>(last_used_ + kEventFarAway));
@@ -165,7 +181,8 @@ Result<std::uint32_t> DriverQueue::BuildData(const DiskRequest& request,
       if (count == options_.segments_max) return Errc::kInvalidArgument;
       const auto piece =
           map_.Translate(at, std::min<std::uint64_t>(left, options_.segment_bytes_max));
-      table[count++] = {piece.address, static_cast<std::uint32_t>(piece.length_bytes), flags, 0};
+      table[count++] =
+          Entry(piece.address, static_cast<std::uint32_t>(piece.length_bytes), flags, 0);
       at += piece.length_bytes;
       left -= piece.length_bytes;
     }
@@ -180,8 +197,8 @@ Result<std::uint32_t> DriverQueue::Build(const DiskRequest& request, std::uint16
   const std::uint64_t shared_address = requests_[head].shared_address;
   RequestShared& shared = *requests_[head].shared;
   std::uint32_t count = 0;
-  table[count++] = {shared_address + offsetof(RequestLine, header), sizeof(virtio::RequestHeader),
-                    virtio::kDescriptorNext, 0};
+  table[count++] = Entry(shared_address + offsetof(RequestLine, header),
+                         sizeof(virtio::RequestHeader), virtio::kDescriptorNext, 0);
   virtio::RequestHeader& header = shared.line.header;
   header.type = TypeOf(request.operation);
   header.reserved = 0;
@@ -196,10 +213,10 @@ Result<std::uint32_t> DriverQueue::Build(const DiskRequest& request, std::uint16
     shared.answer.range.sector_count =
         static_cast<std::uint32_t>(request.length_bytes / kSectorBytes);
     shared.answer.range.flags = 0;
-    table[count++] = {shared_address + kRangeOffset, sizeof(virtio::RangeSegment),
-                      virtio::kDescriptorNext, 0};
+    table[count++] = Entry(shared_address + kRangeOffset, sizeof(virtio::RangeSegment),
+                           virtio::kDescriptorNext, 0);
   }
-  table[count++] = {shared_address + kStatusOffset, 1, virtio::kDescriptorWrite, 0};
+  table[count++] = Entry(shared_address + kStatusOffset, 1, virtio::kDescriptorWrite, 0);
   return count;
 }
 
@@ -219,56 +236,91 @@ bool DriverQueue::PlaceSmall(const DiskRequest& request, std::uint16_t head) {
   if (piece.length_bytes != length) return false;
 
   RequestPrivate& own = requests_[head];
-  const bool is_lone = in_flight_ == 0;
+  const bool is_lone = in_flight_ == 0 && !packed_;
   RequestLine& line = is_lone ? lone_line_ : own.shared->line;
   const auto flags = static_cast<std::uint16_t>(virtio::kDescriptorNext |
                                                 (is_read ? virtio::kDescriptorWrite : 0));
-  line.table[1] = {piece.address, static_cast<std::uint32_t>(length), flags, 2};
+  line.table[1] = Entry(piece.address, static_cast<std::uint32_t>(length), flags, 2);
   line.header.type = is_read ? virtio::kRequestIn : virtio::kRequestOut;
   line.header.sector = request.offset_bytes / kSectorBytes;
   must_write_lone_ |= is_lone;
   own.answer = is_lone ? lone_answer_ : &own.shared->answer;
   const std::uint64_t table_address = is_lone ? lone_address_ : own.shared_address;
-  if (own.table_address != table_address) {
-    own.table_address = table_address;
-    descriptors_[head] = {table_address, sizeof(line.table), virtio::kDescriptorIndirect, 0};
-  }
+  PointTo(head, table_address, sizeof(line.table));
   own.chain_length = 1;
   return true;
+}
+
+// What is there already is not written again. A packed ring gets its descriptors in Offer.
+void DriverQueue::PointTo(std::uint16_t head, std::uint64_t table_address,
+                          std::uint32_t table_bytes) {
+  RequestPrivate& own = requests_[head];
+  const bool is_there = own.table_address == table_address && own.table_bytes == table_bytes;
+  own.table_address = table_address;
+  own.table_bytes = table_bytes;
+  if (packed_ || is_there) return;
+  descriptors_[head] = {table_address, table_bytes, virtio::kDescriptorIndirect, 0};
 }
 
 // Writes the chain of a request; returns its head. Nothing changes on an error.
 Result<std::uint16_t> DriverQueue::Place(const DiskRequest& request) {
   if (FreeCount() == 0) return Errc::kWouldBlock;
   const std::uint16_t head = NextFree();
-  if (options_.has_indirect) {
-    if (PlaceSmall(request, head)) return TakeFree();
-    const std::span table(tables_[head], options_.segments_max + kHeaderAndStatus);
-    const std::uint32_t count = FILER_TRY(Build(request, head, table));
-    for (std::uint32_t i = 0; i + 1 < count; ++i) table[i].next = static_cast<std::uint16_t>(i + 1);
-    descriptors_[head] = {map_.Translate(table.data(), 1).address,
-                          static_cast<std::uint32_t>(count * sizeof(Descriptor)),
-                          virtio::kDescriptorIndirect, 0};
-    requests_[head].table_address = 0;
-    requests_[head].answer = &requests_[head].shared->answer;
-    requests_[head].chain_length = 1;
-    return TakeFree();
+  if (!options_.has_indirect) return PlaceChain(request, head);
+  if (PlaceSmall(request, head)) return TakeFree();
+  const std::span table(tables_[head], options_.segments_max + kHeaderAndStatus);
+  const std::uint32_t count = FILER_TRY(Build(request, head, table));
+  for (std::uint32_t i = 0; i + 1 < count && !packed_; ++i) {
+    table[i].next = static_cast<std::uint16_t>(i + 1);
   }
+  PointTo(head, map_.Translate(table.data(), 1).address,
+          static_cast<std::uint32_t>(count * sizeof(Descriptor)));
+  requests_[head].answer = &requests_[head].shared->answer;
+  requests_[head].chain_length = 1;
+  return TakeFree();
+}
+
+// In the main table itself. A packed ring's chain takes as many of the free descriptors, so that
+// there is room for it in the ring.
+Result<std::uint16_t> DriverQueue::PlaceChain(const DiskRequest& request, std::uint16_t head) {
   const std::uint32_t count = FILER_TRY(Build(request, head, scratch_));
   if (count > options_.queue_size) return Errc::kInvalidArgument;
   if (count > FreeCount()) return Errc::kWouldBlock;
   std::uint16_t at = TakeFree();
   for (std::uint32_t i = 0; i < count; ++i) {
-    descriptors_[at] = scratch_[i];
+    (packed_ ? chains_[head * scratch_.size() + i] : descriptors_[at]) = scratch_[i];
     if (i + 1 == count) break;
     const std::uint16_t next = TakeFree();
-    descriptors_[at].next = next;
+    if (!packed_) descriptors_[at].next = next;
     chain_next_[at] = next;
     at = next;
   }
+  requests_[head].table_address = 0;
   requests_[head].answer = &requests_[head].shared->answer;
   requests_[head].chain_length = static_cast<std::uint16_t>(count);
   return head;
+}
+
+// Into the next place of the ring, not yet published.
+void DriverQueue::Offer(std::uint16_t head) {
+  const std::uint32_t place = next_avail_++ & mask_;
+  const bool is_there = avail_heads_[place] == head;  // since the last time round
+  avail_heads_[place] = head;
+  if (!packed_) {
+    if (!is_there) StoreOnce(avail_->ring[place], head);
+    return;
+  }
+  const RequestPrivate& own = requests_[head];
+  if (own.table_address != 0) {
+    return packed_->Offer(own.table_address, own.table_bytes, virtio::kDescriptorIndirect, head);
+  }
+  for (std::uint32_t i = 0; i < own.chain_length; ++i) {
+    const Descriptor& entry = chains_[head * scratch_.size() + i];
+    const bool is_last = i + 1 == own.chain_length;
+    packed_->Offer(entry.address, entry.length,
+                   static_cast<std::uint16_t>(entry.next | (is_last ? 0 : virtio::kDescriptorNext)),
+                   head);
+  }
 }
 
 Result<void> DriverQueue::Prepare(const DiskRequest& request) {
@@ -286,10 +338,7 @@ Result<void> DriverQueue::Prepare(const DiskRequest& request) {
       1 + (IsInbound(request.operation) ? static_cast<std::uint32_t>(own.data_bytes) : 0);
   own.is_busy = true;
   ++in_flight_;
-  const std::uint32_t place = next_avail_++ & mask_;
-  if (avail_heads_[place] == head) return Ok();  // it is there since the last time round
-  avail_heads_[place] = head;
-  StoreOnce(avail_->ring[place], head);
+  Offer(head);
   return Ok();
 }
 
@@ -298,36 +347,40 @@ void DriverQueue::Publish() {
   if (published_ == next_avail_ || is_broken_) return;
   const std::uint16_t before = published_;
   published_ = next_avail_;
-  if (must_write_lone_) WriteLone();
-  StoreRelease(avail_->index, published_);  // pairs with the device's acquire load of avail->idx
-  // Before we look whether the device sleeps; it looks at the index once more after it said so.
-  virtio::FullFence();
-  const bool wants_doorbell =
-      options_.has_event_index
-          ? virtio::EventPassed(LoadOnce(*virtio::AvailEvent(used_, options_.queue_size)),
-                                published_, before)
-          : (LoadOnce(used_->flags) & virtio::kUsedNoNotify) == 0;
-  if (!wants_doorbell) return;
+  if (!(packed_ ? packed_->Publish() : PublishSplit(before))) return;
   ++counters_.doorbells;
   events_.RingDoorbell(options_.queue_index);
 }
 
+// True: the device wants a doorbell.
+bool DriverQueue::PublishSplit(std::uint16_t before) {
+  if (must_write_lone_) WriteLone();
+  StoreRelease(avail_->index, published_);  // pairs with the device's acquire load of avail->idx
+  // Before we look whether the device sleeps; it looks at the index once more after it said so.
+  virtio::FullFence();
+  if (!options_.has_event_index) return (LoadOnce(used_->flags) & virtio::kUsedNoNotify) == 0;
+  return virtio::EventPassed(LoadOnce(*virtio::AvailEvent(used_, options_.queue_size)), published_,
+                             before);
+}
+
+// Of a packed ring: 1 when there is any.
 std::optional<Error> DriverQueue::PendingUsed(std::uint16_t& pending) const {
-  const std::uint16_t index = LoadAcquire(used_->index);  // pairs with the device's release store
-  pending = static_cast<std::uint16_t>(index - last_used_);
-  if (pending == 0) return std::nullopt;
   const auto published_in_flight =
       in_flight_ - static_cast<std::uint16_t>(next_avail_ - published_);
+  if (packed_) {
+    pending = packed_->IsUsed(packed_->PeekUsed()) ? 1 : 0;
+    if (pending <= published_in_flight) return std::nullopt;
+    return Error(Errc::kProtocol, "a buffer was returned, and none is with the device");
+  }
+  const std::uint16_t index = LoadAcquire(used_->index);  // pairs with the device's release store
+  pending = static_cast<std::uint16_t>(index - last_used_);
   if (pending <= published_in_flight) return std::nullopt;
   return Error(Errc::kRingIndexJumped,
                fmt::format("used index {} with {} requests in flight after {}", index,
                            published_in_flight, last_used_));
 }
 
-std::optional<Error> DriverQueue::TakeUsed(std::uint16_t& head) {
-  const virtio::UsedElement& element = used_->ring[last_used_ & mask_];
-  const std::uint32_t id = LoadOnce(element.id);
-  const std::uint32_t length = LoadOnce(element.length);
+std::optional<Error> DriverQueue::CheckUsed(std::uint32_t id, std::uint32_t length) const {
   if (id >= options_.queue_size) {
     return Error(Errc::kDescriptorOutOfRange, fmt::format("used element with head {}", id));
   }
@@ -339,8 +392,22 @@ std::optional<Error> DriverQueue::TakeUsed(std::uint16_t& head) {
     return Error(Errc::kProtocol,
                  fmt::format("{} bytes written of {}", length, own.writable_bytes));
   }
+  return std::nullopt;
+}
+
+std::optional<Error> DriverQueue::TakeUsed(std::uint16_t& head) {
+  if (packed_) {
+    const virtio::PackedDescriptor used = packed_->PeekUsed();
+    if (auto error = CheckUsed(used.id, used.length)) return error;
+    head = used.id;
+    packed_->TakeUsed(requests_[head].chain_length);
+  } else {
+    const virtio::UsedElement& element = used_->ring[last_used_ & mask_];
+    const std::uint32_t id = LoadOnce(element.id);
+    if (auto error = CheckUsed(id, LoadOnce(element.length))) return error;
+    head = static_cast<std::uint16_t>(id);
+  }
   ++last_used_;
-  head = static_cast<std::uint16_t>(id);
   return std::nullopt;
 }
 
@@ -382,13 +449,12 @@ std::size_t DriverQueue::Poll(std::span<DiskCompletion> completions) {
     } else if (pending > 0) {
       PrefetchStatus(pending);
       std::uint16_t head = 0;
-      for (; pending > 0 && count < completions.size(); --pending) {
-        if ((error = TakeUsed(head))) {
-          Fail(*error);
-          break;
-        }
+      while (pending > 0 && count < completions.size()) {
+        if ((error = TakeUsed(head))) break;
         completions[count++] = Finish(head);
+        if (--pending == 0 && packed_ && (error = PendingUsed(pending))) break;
       }
+      if (error) Fail(*error);
       if (static_cast<std::uint16_t>(last_used_ - quieted_at_) >= kEventRefresh) QuietInterrupts();
     } else if (last_used_ != published_) {
       PrefetchStatus(1);  // so that it comes together with the index
@@ -449,33 +515,42 @@ std::uint32_t DriverQueue::Restart() {
   std::uint16_t pending = 0;
   if (PendingUsed(pending)) pending = 0;
   std::uint16_t head = 0;
-  for (; pending > 0; --pending) {
+  while (pending > 0) {
     if (TakeUsed(head)) break;  // not to be believed: it is submitted again
     finished_.push_back(Finish(head));
+    if (--pending == 0 && packed_ && PendingUsed(pending)) break;
   }
   const auto heads = BusyHeadsInOrder();
-  StoreOnce(used_->index, std::uint16_t{0});
+  ResetRing();
+  for (const std::uint16_t busy : heads) Offer(busy);
+  published_ = next_avail_;
+  QuietInterrupts();
+  if (packed_) {
+    packed_->Publish();  // the transport rings its doorbell
+  } else {
+    WriteLone();
+    StoreRelease(avail_->index, published_);
+  }
+  return static_cast<std::uint32_t>(heads.size());
+}
+
+// Nothing that the old device could have scribbled over is taken for granted.
+void DriverQueue::ResetRing() {
+  if (packed_) {
+    packed_->Restart();
+  } else {
+    StoreOnce(*virtio::AvailEvent(used_, options_.queue_size), std::uint16_t{0});
+  }
   StoreOnce(used_->flags, std::uint16_t{0});
-  StoreOnce(*virtio::AvailEvent(used_, options_.queue_size), std::uint16_t{0});
+  StoreOnce(used_->index, std::uint16_t{0});
   next_avail_ = 0;
   last_used_ = 0;
-  // Nothing that the old device could have scribbled over is taken for granted.
   std::fill(avail_heads_.begin(), avail_heads_.end(), kNoHead);
   for (RequestPrivate& own : requests_) {
     InitShared(own);
     if (!own.is_busy) own.table_address = 0;
   }
   InitLone();
-  WriteLone();
-  for (const std::uint16_t busy : heads) {
-    avail_heads_[next_avail_ & mask_] = busy;
-    StoreOnce(avail_->ring[next_avail_ & mask_], busy);
-    ++next_avail_;
-  }
-  published_ = next_avail_;
-  QuietInterrupts();
-  StoreRelease(avail_->index, published_);
-  return static_cast<std::uint32_t>(heads.size());
 }
 
 DiskCounters DriverQueue::Counters() const {

@@ -1,5 +1,5 @@
-// driver_queue.h: the driver's side of one split virtqueue of a virtio-blk device (VIRTIO 1.2, 2.7
-// and 5.2), polled.
+// driver_queue.h: the driver's side of one virtqueue of a virtio-blk device (VIRTIO 1.2, 2.7, 2.8
+// and 5.2), polled; split or packed.
 //
 // Layout: descriptor table, avail and used ring, one RequestShared of two cache lines per
 // descriptor, and one large indirect table per descriptor where the device takes them. A request is
@@ -26,6 +26,7 @@
 #include "base/thread_annotations.h"
 #include "host-bridge/initiator/address_map.h"
 #include "host-bridge/initiator/initiator.h"
+#include "host-bridge/initiator/packed_driver_ring.h"
 #include "host-bridge/initiator/queue_gate.h"
 #include "host-bridge/virtio/block.h"
 #include "host-bridge/virtio/ring.h"
@@ -50,9 +51,10 @@ struct DriverQueueOptions {
   std::uint32_t segment_bytes_max = UINT32_MAX;
   bool has_indirect = true;
   bool has_event_index = true;
+  bool is_packed = false;
 };
 
-// Addresses for the device.
+// Addresses for the device. Of a packed ring: the ring, the driver's and the device's event area.
 struct RingAddresses {
   std::uint64_t descriptors;
   std::uint64_t avail;
@@ -129,15 +131,20 @@ class DriverQueue final : public DiskQueue {
     std::uint64_t shared_address = 0;
     std::uint64_t data_bytes = 0;
     RequestShared* shared = nullptr;
-    StatusLine* answer = nullptr;      // of the request in flight: in `shared`, or the lone one's
-    std::uint64_t table_address = 0;   // that the main table's descriptor points to; 0: other
+    StatusLine* answer = nullptr;     // of the request in flight: in `shared`, or the lone one's
+    std::uint64_t table_address = 0;  // that its descriptor points to; 0: none
+    std::uint32_t table_bytes = 0;
     std::uint32_t writable_bytes = 0;  // that the device may report as written
     std::uint16_t chain_length = 0;    // descriptors of the main table
     DiskOperation operation = DiskOperation::kRead;
     bool is_busy = false;
   };
 
-  static void InitLine(RequestLine& line, std::uint64_t address, std::uint64_t status_address);
+  // An entry of an indirect table, or of a chain. A packed ring's has id and flags where a split
+  // one's has flags and next, and no links.
+  virtio::Descriptor Entry(std::uint64_t address, std::uint32_t length, std::uint16_t flags,
+                           std::uint16_t next) const;
+  void InitLine(RequestLine& line, std::uint64_t address, std::uint64_t status_address) const;
   void InitShared(RequestPrivate& own) FILER_REQUIRES(gate_);
   void InitLone() FILER_REQUIRES(gate_);
   void WriteLone() FILER_REQUIRES(gate_);
@@ -155,9 +162,18 @@ class DriverQueue final : public DiskQueue {
   Result<std::uint32_t> BuildData(const DiskRequest& request, std::span<virtio::Descriptor> table)
       FILER_REQUIRES(gate_);
   Result<std::uint16_t> Place(const DiskRequest& request) FILER_REQUIRES(gate_);
+  Result<std::uint16_t> PlaceChain(const DiskRequest& request, std::uint16_t head)
+      FILER_REQUIRES(gate_);
+  void PointTo(std::uint16_t head, std::uint64_t table_address, std::uint32_t table_bytes)
+      FILER_REQUIRES(gate_);
+  void Offer(std::uint16_t head) FILER_REQUIRES(gate_);
+  bool PublishSplit(std::uint16_t before) FILER_REQUIRES(gate_);
+  void ResetRing() FILER_REQUIRES(gate_);
   DiskCompletion Finish(std::uint16_t head) FILER_REQUIRES(gate_);
   // Next entry of the used ring, checked; an error when it is not to be believed.
   std::optional<Error> TakeUsed(std::uint16_t& head) FILER_REQUIRES(gate_);
+  std::optional<Error> CheckUsed(std::uint32_t id, std::uint32_t length) const
+      FILER_REQUIRES(gate_);
   std::optional<Error> PendingUsed(std::uint16_t& pending) const FILER_REQUIRES(gate_);
   void PrefetchStatus(std::uint16_t pending) const FILER_REQUIRES(gate_);
   void Fail(const Error& error) FILER_REQUIRES(gate_);
@@ -181,6 +197,10 @@ class DriverQueue final : public DiskQueue {
   const std::uint32_t mask_;  // queue_size - 1
 
   mutable QueueGate gate_;
+  // In the memory of a split ring's parts: descriptors_, and the first words of avail_ and used_.
+  std::optional<PackedDriverRing> packed_ FILER_GUARDED_BY(gate_);
+  std::vector<virtio::Descriptor> chains_
+      FILER_GUARDED_BY(gate_);                                     // packed without indirect: by id
   std::vector<RequestPrivate> requests_ FILER_GUARDED_BY(gate_);   // by descriptor
   std::vector<std::uint16_t> chain_next_ FILER_GUARDED_BY(gate_);  // our own copy of the chains
   std::vector<std::uint16_t> free_ FILER_GUARDED_BY(gate_);        // a ring of descriptors

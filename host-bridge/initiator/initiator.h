@@ -30,9 +30,13 @@ struct EalOptions {
 // kNoMemory, kSystem with what to do.
 Result<void> InitEal(const EalOptions& options);
 
+// Of the device's queues (VIRTIO 1.2, 2.7 and 2.8).
+enum class RingFormat : std::uint8_t { kSplit, kPacked };
+
 struct DiskOptions {
-  std::uint32_t queue_count = 1;   // at most what the device has
-  std::uint32_t queue_size = 256;  // power of two, at most what the device allows
+  RingFormat ring = RingFormat::kSplit;  // the faster one (workloads/results/bridge.md)
+  std::uint32_t queue_count = 1;         // at most what the device has
+  std::uint32_t queue_size = 256;        // power of two, at most what the device allows
   std::uint64_t arena_bytes = 256ULL << 20;
   int connect_timeout_ms = 5000;      // vhost-user only
   int reconnect_timeout_ms = 60'000;  // vhost-user only: how long requests wait for a bridge that

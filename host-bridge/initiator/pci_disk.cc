@@ -78,7 +78,7 @@ class PciDisk final : public VirtioDisk {
     FILER_TRY(Reset());
     AddStatus(virtio::kDeviceAcknowledge);
     AddStatus(virtio::kDeviceDriver);
-    const std::uint64_t features = FILER_TRY(Negotiate());
+    const std::uint64_t features = FILER_TRY(Negotiate(options.ring));
     const virtio::BlockConfig config = FILER_TRY(ReadDeviceConfig());
     DiskOptions fitting = options;
     const bool is_translated = (features & virtio::kFeatureAccessPlatform) != 0;
@@ -152,13 +152,13 @@ class PciDisk final : public VirtioDisk {
     registers_.Write8(FILER_REGISTER(device_status), before | bit);
   }
 
-  Result<std::uint64_t> Negotiate() {
+  Result<std::uint64_t> Negotiate(RingFormat ring) {
     std::uint64_t offered = 0;
     for (std::uint32_t half = 0; half < 2; ++half) {
       registers_.Write32(FILER_REGISTER(device_feature_select), half);
       offered |= std::uint64_t{registers_.Read32(FILER_REGISTER(device_feature))} << (32 * half);
     }
-    const std::uint64_t chosen = FILER_TRY(ChooseFeatures(offered));
+    const std::uint64_t chosen = FILER_TRY(ChooseFeatures(offered, ring));
     for (std::uint32_t half = 0; half < 2; ++half) {
       registers_.Write32(FILER_REGISTER(driver_feature_select), half);
       registers_.Write32(FILER_REGISTER(driver_feature),

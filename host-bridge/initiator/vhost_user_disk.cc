@@ -56,7 +56,7 @@ class VhostUserDisk final : public VirtioDisk {
   Result<void> Attach() {
     wake_ = FILER_TRY(MakeEvent());
     session_ = FILER_TRY(VhostUserSession::Connect(socket_path_, options_.connect_timeout_ms));
-    features_ = FILER_TRY(ChooseFeatures(OfferedWithoutIommu()));
+    features_ = FILER_TRY(ChooseFeatures(OfferedWithoutIommu(), options_.ring));
     const virtio::BlockConfig config = FILER_TRY(session_->ReadConfig());
     FILER_TRY(Allocate(features_, config, options_, session_->queue_count_max()));
     map_ = std::make_unique<AddressMap>(AddressMap::Linear(
@@ -113,6 +113,7 @@ class VhostUserDisk final : public VirtioDisk {
       FILER_TRY(session_->StartQueue({.index = i,
                                       .size = info_.queue_size,
                                       .addresses = queues_[i]->Addresses(),
+                                      .is_packed = (features_ & virtio::kFeatureRingPacked) != 0,
                                       .kick_fd = events_[i].kick.get(),
                                       .call_fd = events_[i].call.get()}));
     }

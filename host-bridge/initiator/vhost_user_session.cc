@@ -150,7 +150,10 @@ Result<void> VhostUserSession::ShareMemory(std::span<std::byte> memory, int fd,
 
 Result<void> VhostUserSession::StartQueue(const QueueSetup& setup) {
   FILER_TRY(CommandVring(VhostRequest::kSetVringNum, setup.index, setup.size));
-  FILER_TRY(CommandVring(VhostRequest::kSetVringBase, setup.index, 0));
+  // Of a packed ring the avail and the used position: place 0, wrap counter 1.
+  constexpr std::uint32_t kWrap = virtio::kPackedPlaceWrap;
+  FILER_TRY(CommandVring(VhostRequest::kSetVringBase, setup.index,
+                         setup.is_packed ? kWrap | kWrap << 16 : 0));
   virtio::VhostVringAddress address = {};
   address.index = setup.index;
   address.descriptor_address = setup.addresses.descriptors;

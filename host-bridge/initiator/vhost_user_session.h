@@ -41,10 +41,11 @@ class VhostUserSession {
     std::uint32_t index;
     std::uint32_t size;
     RingAddresses addresses;
+    bool is_packed;
     int kick_fd;
     int call_fd;
   };
-  // Starts a queue whose indexes are 0.
+  // Starts a queue from its beginning.
   Result<void> StartQueue(const QueueSetup& setup);
   // The back end answers once it uses the ring no longer.
   Result<void> StopQueue(std::uint32_t index);

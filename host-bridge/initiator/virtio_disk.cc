@@ -23,7 +23,7 @@ std::uint64_t RangeLimit(std::uint32_t sectors_max) {
 }
 }  // namespace
 
-Result<std::uint64_t> ChooseFeatures(std::uint64_t offered) {
+Result<std::uint64_t> ChooseFeatures(std::uint64_t offered, RingFormat ring) {
   constexpr std::uint64_t kWanted =
       virtio::kBlockSegmentSizeMax | virtio::kBlockSegmentsMax | virtio::kBlockReadOnly |
       virtio::kBlockBlockSize | virtio::kBlockFlush | virtio::kBlockMultiQueue |
@@ -32,7 +32,11 @@ Result<std::uint64_t> ChooseFeatures(std::uint64_t offered) {
   if ((offered & virtio::kFeatureVersion1) == 0) {
     return Error(Errc::kNotSupported, "the device speaks only the legacy virtio protocol");
   }
-  return offered & kWanted;
+  if (ring == RingFormat::kSplit) return offered & kWanted;
+  if ((offered & virtio::kFeatureRingPacked) == 0) {
+    return Error(Errc::kNotSupported, "the device has no packed rings");
+  }
+  return offered & (kWanted | virtio::kFeatureRingPacked);
 }
 
 Result<DiskInfo> ReadDiskInfo(std::uint64_t features, const virtio::BlockConfig& config,
@@ -79,6 +83,7 @@ DriverQueueOptions QueueOptions(std::uint64_t features, const virtio::BlockConfi
   options.queue_size = info.queue_size;
   options.has_indirect = (features & virtio::kFeatureRingIndirect) != 0;
   options.has_event_index = (features & virtio::kFeatureRingEventIndex) != 0;
+  options.is_packed = (features & virtio::kFeatureRingPacked) != 0;
   options.segments_max = info.segments_max;
   if (!options.has_indirect) {
     options.segments_max = std::min(options.segments_max, info.queue_size - 2);

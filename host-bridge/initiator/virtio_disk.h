@@ -19,7 +19,7 @@ namespace filer::bridge {
 inline constexpr std::size_t kConfigBytes = 60;
 
 // Those of `offered` that this driver uses. Errors: kNotSupported without VERSION_1.
-Result<std::uint64_t> ChooseFeatures(std::uint64_t offered);
+Result<std::uint64_t> ChooseFeatures(std::uint64_t offered, RingFormat ring);
 
 // Facts about the disk, with queue_count and queue_size cut to what `options` and `queue_count_max`
 // allow. Everything in `config` is foreign: nonsense is kProtocol.

@@ -84,7 +84,9 @@ pid_t BridgeProcess::Pid() const {
   throw std::runtime_error("host-bridge does not serve");
 }
 
-std::unique_ptr<Disk> Attach(const std::string& socket_path, const DiskOptions& options) {
+std::unique_ptr<Disk> Attach(const std::string& socket_path, DiskOptions options) {
+  const char* ring = std::getenv("FILER_TEST_RING");
+  if (ring != nullptr && std::string_view(ring) == "packed") options.ring = RingFormat::kPacked;
   static const bool is_started = [] {
     InitLog("test", "warn");
     EalOptions eal;

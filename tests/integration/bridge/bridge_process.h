@@ -39,6 +39,6 @@ class BridgeProcess {
 };
 
 // Starts EAL with so much memory, once per process, and attaches.
-std::unique_ptr<Disk> Attach(const std::string& socket_path, const DiskOptions& options);
+std::unique_ptr<Disk> Attach(const std::string& socket_path, DiskOptions options);
 
 }  // namespace filer::bridge
