@@ -34,6 +34,7 @@ struct GuestDisk {
   std::string socket_path;        // the bridge's vhost-user-blk socket for this volume
   std::uint32_t queue_count = 1;  // at most what the bridge offers
   std::uint32_t queue_size = 512;
+  bool offers_packed_rings = false;  // VIRTIO_F_RING_PACKED, where the bridge has it
 };
 // Where the agent finds the disk: "0000:00:10.0" for index 0. index < kGuestDisksMax.
 std::string DiskAddress(std::size_t index);

@@ -95,9 +95,10 @@ void AddDisks(Arguments& arguments, const GuestOptions& options) {
                     Escaped(disk.socket_path)));
     Add(arguments, "-device",
         fmt::format("vhost-user-blk-pci,id=disk{0},chardev=volume{0},bus=pcie.0,addr={1:x}.0,"
-                    "num-queues={2},queue-size={3},disable-legacy=on{4}",
+                    "num-queues={2},queue-size={3},disable-legacy=on{4}{5}",
                     index, kFirstDiskSlot + index, disk.queue_count, disk.queue_size,
-                    options.has_viommu ? ",iommu_platform=on,ats=on" : ""));
+                    options.has_viommu ? ",iommu_platform=on,ats=on" : "",
+                    disk.offers_packed_rings ? ",packed=on" : ""));
   }
 }
 

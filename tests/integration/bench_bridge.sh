@@ -34,7 +34,7 @@ mkdir "$folder/volumes"
 holds() { jq -e "$1" "$folder/out.json" >/dev/null || fail "does not hold: $1: $(jq -c .summary "$folder/out.json")"; }
 holds '.schema == "filer.bench.bridge/1"'
 holds '.machine | .cpus >= 2 and (.model | length > 0) and (.kernel | length > 0) and has("kvm_module")'
-subjects='"bridge","bridge-shared-core","direct","ping-pong","rte-vhost"'
+subjects='"bridge","bridge-packed","bridge-shared-core","direct","ping-pong","rte-vhost"'
 command -v qemu-storage-daemon >/dev/null && subjects+=',"qemu-storage-daemon"'
 command -v fio >/dev/null && subjects+=',"fio"'
 holds "([.runs[].subject] | unique) == ([$subjects] | sort)"
@@ -50,6 +50,7 @@ command -v qemu-storage-daemon >/dev/null && holds '.summary.ratio_to_qemu_stora
 # One of twenty first requests may find the target awake on a machine that stood still in between: what is held is that they count.
 holds '.summary | .idle_cpu_percent >= .idle_target_cpu_percent and .idle_target_cpu_percent >= 0 and .first_request_us > 0'
 holds '.idle.first_requests | length == 20 and (map(.doorbells) | all(. <= 1) and add >= 10)'
+holds '.summary.split_to_packed | .worst > 0 and .median >= .worst'
 if command -v fio >/dev/null; then
   holds '.summary.file_to_fio | .worst > 0 and .median >= .worst and (.worst_cell | length > 0)'
   holds '.runs | map(select(.subject == "fio")) | length > 0 and all(.backend == "file")'

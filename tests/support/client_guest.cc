@@ -1,7 +1,7 @@
 // client-guest: boots the test client's image under emulation, runs one script in it, prints its
 // output, and ends with its exit code.
 //
-//   client-guest --image DIR --run DIR [--disk SOCKET] [--timeout SECONDS] SCRIPT
+//   client-guest --image DIR --run DIR [--disk SOCKET [--packed]] [--timeout SECONDS] SCRIPT
 //
 // The host's 127.0.0.1 is 10.0.2.2 in there. With --disk the guest has a vhost-user-blk disk, for
 // its kernel's own driver.
@@ -25,6 +25,7 @@ struct Options {
   guest::GuestOptions machine;
   std::string script_path;
   std::string disk_socket;
+  bool is_packed = false;
   int timeout_s = 1200;
 };
 
@@ -50,11 +51,14 @@ Result<int> RunScript(const guest::RunningGuest& machine, const Options& options
 }
 
 Result<int> Run(Options& options) {
-  if (!options.disk_socket.empty())
-    options.machine.disks.push_back({.socket_path = options.disk_socket});
+  if (!options.disk_socket.empty()) {
+    options.machine.disks.push_back(
+        {.socket_path = options.disk_socket, .offers_packed_rings = options.is_packed});
+  }
   options.machine.cache_dir = options.machine.run_dir;
   options.machine.memory_mb = 1024;
-  // A client beside a filer's guest shares two processors with it. With a disk it has a queue for each.
+  // A client beside a filer's guest shares two processors with it. With a disk it has a queue for
+  // each.
   options.machine.cpus = options.disk_socket.empty() ? 1 : 2;
   options.machine.accelerator = guest::Accelerator::kTcg;
   options.machine.boot_deadline = kBoot;
@@ -73,6 +77,7 @@ int main(int count, char** words) {
   app.add_option("--image", options.machine.image_dir, "image folder")->required();
   app.add_option("--run", options.machine.run_dir, "run folder")->required();
   app.add_option("--disk", options.disk_socket, "vhost-user-blk socket");
+  app.add_flag("--packed", options.is_packed, "the disk offers packed rings");
   app.add_option("--timeout", options.timeout_s, "seconds for the script");
   app.add_option("SCRIPT", options.script_path, "bash script")->required();
   CLI11_PARSE(app, count, words);

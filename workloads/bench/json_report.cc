@@ -136,6 +136,7 @@ Json SummaryJson(const Results& results) {
             {"latency", OrNull(summary.storage_daemon_latency_ratio)}}},
           {"ratio_to_rte_vhost_worst", OrNull(summary.rte_vhost_worst_ratio)},
           {"file_vs_direct", OrNull(summary.file_vs_direct)},
+          {"split_to_packed", RatioJson(summary.split_to_packed)},
           {"file_to_fio", RatioJson(summary.file_to_fio)},
           {"direct_to_fio", RatioJson(summary.direct_to_fio)},
           {"idle_cpu_percent", OrNull(summary.idle_cpu_percent)},

@@ -94,11 +94,14 @@ Result<Peer> StartPeer(std::string_view name, const Backing& backing, const Subj
     spec.socket_path = control;  // the last one that it opens
     spec.arguments = BridgeCommand(backing, place, socket, control, name != kBridgeSharedCore);
   }
-  return Peer{FILER_TRY(Server::Start(spec)), socket, control};
+  const auto ring =
+      name == kBridgePacked ? bridge::RingFormat::kPacked : bridge::RingFormat::kSplit;
+  return Peer{FILER_TRY(Server::Start(spec)), socket, control, ring};
 }
 
 Result<std::unique_ptr<bridge::Disk>> AttachPeer(const Peer& peer) {
   bridge::DiskOptions options;
+  options.ring = peer.ring;
   options.queue_size = kQueueSize;
   options.arena_bytes = kArenaBytes;
   options.reconnect_timeout_ms = 1000;

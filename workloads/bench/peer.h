@@ -15,6 +15,7 @@ struct Peer {
   Server server;
   std::string socket;   // vhost-user
   std::string control;  // the bridge's; else empty
+  bridge::RingFormat ring = bridge::RingFormat::kSplit;
 };
 
 // `name` is that of a subject with a target. Errors: those of Server::Start.

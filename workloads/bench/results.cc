@@ -230,6 +230,7 @@ Summary Summarize(const Results& results) {
   if (const auto ours = summary.iops_per_poller[BackendKind::kFile]; ours && direct_file) {
     summary.file_vs_direct = *ours / std::max(direct_file->Of(&Sample::iops).median, 1e-9);
   }
+  summary.split_to_packed = RatioOf(results, kBridge, kBridgePacked, BackendKind::kNull);
   summary.file_to_fio = RatioOf(results, kBridge, kFio, BackendKind::kFile);
   summary.direct_to_fio = RatioOf(results, kDirect, kFio, BackendKind::kFile);
   if (results.idle) AddIdle(*results.idle, summary);

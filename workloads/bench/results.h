@@ -97,6 +97,7 @@ struct Summary {
   std::optional<double> file_vs_direct;                   // 4 KiB reads, depth 32
   std::optional<double> kicks_per_io, interrupts_per_io;  // of all runs of the bridge
   std::uint64_t bridge_ios = 0;
+  std::optional<Ratio> split_to_packed;             // rings of the bridge, null backend
   std::optional<Ratio> file_to_fio, direct_to_fio;  // on the same file; the backend alone
   std::optional<double> idle_cpu_percent, idle_target_cpu_percent;
   std::optional<double> first_request_doorbells;  // that one of them which is the farthest from 1

@@ -19,6 +19,7 @@ bool SubjectKind::Takes(const Cell& cell) const { return cells.empty() || Contai
 const std::vector<SubjectKind>& SubjectKinds() {
   static const std::vector<SubjectKind> kinds = {
       {kBridge, "#c0392b", {}, {}, true},
+      {kBridgePacked, "#e67e22", {BackendKind::kNull, BackendKind::kMemory}, {}, true},
       {kDirect, "#7f8c8d", {}, {}, true},
       {kStorageDaemon, "#2980b9", {}, {}, false},
       {kRteVhost, "#27ae60", {}, {}, false},

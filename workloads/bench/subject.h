@@ -50,6 +50,8 @@ class Subject {
 };
 
 inline constexpr std::string_view kBridge = "bridge";
+// The same on packed rings.
+inline constexpr std::string_view kBridgePacked = "bridge-packed";
 inline constexpr std::string_view kDirect = "direct";
 inline constexpr std::string_view kStorageDaemon = "qemu-storage-daemon";
 inline constexpr std::string_view kRteVhost = "rte-vhost";
