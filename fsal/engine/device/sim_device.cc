@@ -81,6 +81,11 @@ void SimImage::FlipBit(std::uint64_t offset_bytes, unsigned bit) {
 
 std::uint64_t SimImage::allocated_bytes() const noexcept { return blocks_.size() * kBlockBytes; }
 
+void SimImage::EachBlock(
+    const std::function<void(std::uint64_t block, std::span<const std::byte> bytes)>& visit) const {
+  for (const auto& [index, block] : blocks_) visit(index, *block);
+}
+
 bool SimImage::SameContents(const SimImage& other) const {
   if (size_bytes_ != other.size_bytes_) return false;
   const Block zero{};
@@ -134,6 +139,7 @@ struct SimDevice::State {
   struct Pending {
     BlockRequest* request;
     std::uint64_t flush_barrier;  // kFlush: sequence of the first write it does not cover
+    std::uint64_t record_index;   // valid while `record` is there and the request is no read
   };
 
   State(const SimOptions& options_in, SimImage image, Arena arena_in)
@@ -161,6 +167,38 @@ struct SimDevice::State {
   std::optional<std::uint64_t> power_ends_after FILER_GUARDED_BY(mutex);
   FaultHook fault_hook FILER_GUARDED_BY(mutex);
   std::function<void(SimDevice&, const BlockRequest&)> step_hook FILER_GUARDED_BY(mutex);
+  std::optional<SimRecord> record FILER_GUARDED_BY(mutex);
+
+  std::uint64_t RecordSubmit(const BlockRequest& request) FILER_REQUIRES(mutex) {
+    if (!record.has_value() || request.operation == BlockOperation::kRead) return 0;
+    const std::uint64_t index = record->requests.size();
+    const UnstableWrite write = RecordOf(request);
+    record->requests.push_back(
+        {request.operation, write.offset_bytes, write.length_bytes, write.bytes});
+    record->events.push_back({SimRecord::EventKind::kSubmit, index});
+    return index;
+  }
+
+  // Before it takes effect. What a fault makes of a write is entered by RecordStored.
+  void RecordComplete(const Pending& taken, const SimVerdict& verdict) FILER_REQUIRES(mutex) {
+    if (!record.has_value() || taken.request->operation == BlockOperation::kRead) return;
+    SimRecord::Request& entry = record->requests[taken.record_index];
+    entry.is_ok = verdict.fault == SimFault::kNone;
+    if (entry.bytes != nullptr) {
+      entry.changed_in_flight = *RecordOf(*taken.request).bytes != *entry.bytes;
+    }
+    // Unless RecordStored says more.
+    if (!entry.is_ok && ChangesData(entry.operation)) entry.length_bytes = 0;
+    record->events.push_back({SimRecord::EventKind::kComplete, taken.record_index});
+  }
+
+  void RecordStored(std::uint64_t index, const UnstableWrite& write) FILER_REQUIRES(mutex) {
+    if (!record.has_value()) return;
+    SimRecord::Request& entry = record->requests[index];
+    entry.offset_bytes = write.offset_bytes;
+    entry.length_bytes = write.length_bytes;
+    entry.bytes = write.bytes;
+  }
 
   std::optional<Pending> TakeOne() FILER_REQUIRES(mutex) {
     if (pending.empty()) return std::nullopt;
@@ -192,8 +230,8 @@ struct SimDevice::State {
     }
   }
 
-  void StoreWrite(const BlockRequest& request, SimFault fault) FILER_REQUIRES(mutex) {
-    UnstableWrite write = RecordOf(request);
+  void StoreWrite(const Pending& taken, SimFault fault) FILER_REQUIRES(mutex) {
+    UnstableWrite write = RecordOf(*taken.request);
     if (fault == SimFault::kLose) return;
     if (fault == SimFault::kFailTorn) {
       write.length_bytes = random() % (write.length_bytes / kSectorBytes) * kSectorBytes;
@@ -203,6 +241,7 @@ struct SimDevice::State {
       write.offset_bytes =
           std::min(write.offset_bytes + kBlockBytes, current.size_bytes() - write.length_bytes);
     }
+    RecordStored(taken.record_index, write);
     Store(std::move(write));
   }
 
@@ -227,9 +266,10 @@ struct SimDevice::State {
     ++request_count;
     const BlockRequest& request = *taken.request;
     const SimVerdict verdict = Judge(request);
+    RecordComplete(taken, verdict);
     if (verdict.fault == SimFault::kFail) return verdict;
     if (ChangesData(request.operation)) {
-      StoreWrite(request, verdict.fault);
+      StoreWrite(taken, verdict.fault);
     } else if (request.operation == BlockOperation::kFlush) {
       Flush(taken.flush_barrier);
     } else {
@@ -285,7 +325,8 @@ Result<void> SimDevice::Submit(BlockRequest& request) {
   FILER_TRY(CheckRequest(request, Info(), state_->pool));
   MutexLock lock(state_->mutex);
   if (state_->pending.size() >= state_->options.depth_max) return Errc::kWouldBlock;
-  state_->pending.push_back({&request, state_->unstable_first + state_->unstable.size()});
+  const std::uint64_t barrier = state_->unstable_first + state_->unstable.size();
+  state_->pending.push_back({&request, barrier, state_->RecordSubmit(request)});
   return Ok();
 }
 
@@ -332,6 +373,29 @@ void SimDevice::CutPowerAfter(std::uint64_t ordinal) {
 void SimDevice::SetStepHook(std::function<void(SimDevice&, const BlockRequest&)> hook) {
   MutexLock lock(state_->mutex);
   state_->step_hook = std::move(hook);
+}
+
+void SimDevice::StartRecord() {
+  MutexLock lock(state_->mutex);
+  FILER_ASSERT(state_->pending.empty());
+  FILER_ASSERT(state_->unstable.empty());
+  state_->record = SimRecord{.before = state_->current,
+                             .has_volatile_cache = state_->options.has_volatile_cache};
+}
+
+void SimDevice::Mark(std::uint64_t value) {
+  MutexLock lock(state_->mutex);
+  if (state_->record.has_value()) {
+    state_->record->events.push_back({SimRecord::EventKind::kMark, value});
+  }
+}
+
+SimRecord SimDevice::TakeRecord() {
+  MutexLock lock(state_->mutex);
+  FILER_ASSERT(state_->record.has_value());
+  SimRecord record = std::move(*state_->record);
+  state_->record.reset();
+  return record;
 }
 
 std::uint64_t SimDevice::RequestCount() const {

@@ -1,5 +1,5 @@
-// sim_device.h: a volume in memory for tests: completes in seeded order, records what is not yet
-// flushed, fails on request.
+// sim_device.h: a volume in memory for tests: completes in seeded order, records what it was asked
+// and what is not yet flushed, fails on request.
 //
 // A crash image is what a disk may hold after power loss: all writes that had completed before the
 // last completed flush was submitted, plus any subset of the later ones (those still in flight
@@ -37,12 +37,38 @@ class SimImage {
   std::uint64_t allocated_bytes() const noexcept;
   // Same size and same bytes.
   bool SameContents(const SimImage& other) const;
+  // Calls `visit` for each block of 4096 bytes that was written, in order.
+  void EachBlock(const std::function<void(std::uint64_t block, std::span<const std::byte> bytes)>&
+                     visit) const;
 
  private:
   using Block = std::array<std::byte, 4096>;
   Block& Mutable(std::uint64_t index);
   std::uint64_t size_bytes_;
   std::map<std::uint64_t, std::shared_ptr<Block>> blocks_;
+};
+
+// What a volume was asked to do from some moment on, in the order in which requests were submitted
+// and took effect. Made by SimDevice; tests/sim takes crash states from it.
+struct SimRecord {
+  struct Request {
+    BlockOperation operation = BlockOperation::kRead;
+    std::uint64_t offset_bytes = 0;
+    std::uint64_t length_bytes = 0;
+    // kWrite: what was stored, or is to be while the request is in flight. Null: zeroes.
+    std::shared_ptr<const std::vector<std::byte>> bytes;
+    bool is_ok = false;              // took effect and said so
+    bool changed_in_flight = false;  // the memory changed between Submit and the transfer
+  };
+  enum class EventKind : std::uint8_t { kSubmit, kComplete, kMark };
+  struct Event {
+    EventKind kind = EventKind::kSubmit;
+    std::uint64_t value = 0;  // index of the request, or what Mark said
+  };
+  SimImage before;  // all of it durable
+  bool has_volatile_cache = true;
+  std::vector<Request> requests;  // reads are left out
+  std::vector<Event> events;
 };
 
 enum class SimFault : std::uint8_t {
@@ -92,6 +118,13 @@ class SimDevice final : public BlockDevice {
   // Called after each request took effect, before its completion is delivered: the place to take
   // crash images on the way.
   void SetStepHook(std::function<void(SimDevice& device, const BlockRequest& request)> hook);
+
+  // Records from here on. Nothing may be in flight or not flushed.
+  void StartRecord();
+  // A word of the test's own into the record, e.g. how many operations were acknowledged.
+  void Mark(std::uint64_t value);
+  // The record so far, with what is still in flight as submitted. The recording ends.
+  SimRecord TakeRecord();
 
   // Requests that took effect since creation.
   std::uint64_t RequestCount() const;
