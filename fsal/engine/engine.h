@@ -165,6 +165,7 @@ struct FormatOptions {
   std::string volume_name;
   bool overwrite = false;
   std::uint64_t random_seed = 0;  // 0: from the machine
+  const Clock* clock = nullptr;   // none: the machine's
 };
 
 struct EngineCounters {

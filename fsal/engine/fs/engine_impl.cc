@@ -282,14 +282,15 @@ Result<void> Engine::Format(BlockDevice& device, const FormatOptions& options) {
   store_options.random_seed = options.random_seed;
   store_options.overwrite = options.overwrite;
   FILER_TRY(Store::Format(device, store_options));
-  const auto store = FILER_TRY(Store::Open(device, SystemClock(), false));
+  const Clock& clock = options.clock != nullptr ? *options.clock : SystemClock();
+  const auto store = FILER_TRY(Store::Open(device, clock, false));
   InodeRecord root;
   root.kind = NodeKind::kDirectory;
   root.mode = 0755;
   root.links = 2;
   root.parent = kRootInode;
   root.generation = store->MountEpoch();
-  root.atime_ns = root.mtime_ns = root.ctime_ns = root.btime_ns = SystemClock().RealtimeNs();
+  root.atime_ns = root.mtime_ns = root.ctime_ns = root.btime_ns = clock.RealtimeNs();
   root.change = 1;
   root.next_cookie = 3;
   Transaction transaction;
