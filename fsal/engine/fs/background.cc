@@ -37,7 +37,8 @@ void Background::RunDue() {
     if (!volume_.has_background_work.load() && !data_.HasQueuedReclaims()) {
       volume_.background_wake.wait(
           lock, [&] { return must_stop_ || volume_.has_background_work.load(); });
-    } else if (!data_.HasQueuedReclaims()) {
+    }
+    if (!data_.HasQueuedReclaims()) {  // the first change after a rest is no more urgent than others
       volume_.background_wake.wait_for(lock, interval, [&] { return must_stop_; });
     }
     if (must_stop_) return;
