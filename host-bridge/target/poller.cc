@@ -99,8 +99,12 @@ void Poller::Run() {
     if (!ArmAndCheckIdle()) continue;
     counters_.sleeps.Add(1);
     desk_.SetBusyQueues(0);
-    TakeEvents(SleepMs());
+    const bool had_events = TakeEvents(SleepMs());
     worked_ns = events_ns = SystemClock().MonotonicNs();
+    // Nothing came for so long: what it runs for others rests as well at home. Balance would not
+    // say so, because a poller that sleeps at once has no window.
+    const bool has_rested = worked_ns - now_ns >= std::int64_t{options_.lent_idle_us} * 1000;
+    if (!had_events && has_rested) borrowed_.GiveBackAll();
     StartWindow(worked_ns);
   }
   Drain();
