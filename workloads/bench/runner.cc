@@ -96,6 +96,16 @@ class Bench {
   }
 
   Result<Results> Run() {
+    auto results = RunAll();
+    // ^C reaches the targets, too, and what they leave unanswered then is no failure of theirs.
+    if (results.has_error() && !on_progress_(1, "stopping")) {
+      return Error(Errc::kCancelled, "stopped before the end");
+    }
+    return results;
+  }
+
+ private:
+  Result<Results> RunAll() {
     results_.machine = DescribeMachine();
     for (const BackendKind backend : options_.backends) FILER_TRY(RunBackend(backend));
     if (Wants(kBridge)) {
@@ -106,7 +116,6 @@ class Bench {
     return std::move(results_);
   }
 
- private:
   using Subjects = std::vector<std::unique_ptr<Subject>>;
 
   bool Wants(std::string_view subject) const {
