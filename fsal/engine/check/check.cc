@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -52,6 +53,8 @@ class Checker {
     ReadXattrs();
     ReadCounters();
     ReadForeign();
+    // What could not be read is neither there nor missing.
+    if (unreadable_) return *unreadable_;
     CheckReached();
     CheckInodes();
     CheckOverlaps();
@@ -86,16 +89,21 @@ class Checker {
   // are findings.
   template <typename Visit>
   void Each(char letter, std::size_t key_bytes, const Visit& visit) {
-    store_.Scan(StartOfLetter(letter), EndOfLetter(letter),
-                [&](std::string_view key, std::string_view value) {
-                  const auto inode = KeyInteger(key, 0);
-                  if (!inode.has_value() || (key_bytes != 0 && key.size() != key_bytes)) {
-                    Find("a key is malformed", std::string("letter ") + letter);
-                  } else {
-                    visit(inode.value(), key, value);
-                  }
-                  return true;
-                });
+    const auto scanned =
+        store_.Scan(StartOfLetter(letter), EndOfLetter(letter),
+                    [&](std::string_view key, std::string_view value) {
+                      const auto inode = KeyInteger(key, 0);
+                      if (!inode.has_value() || (key_bytes != 0 && key.size() != key_bytes)) {
+                        Find("a key is malformed", std::string("letter ") + letter);
+                      } else {
+                        visit(inode.value(), key, value);
+                      }
+                      return true;
+                    });
+    Keep(scanned);
+  }
+  void Keep(const Result<void>& scanned) {
+    if (!scanned.has_value() && !unreadable_) unreadable_ = scanned.error();
   }
   Inode* Known(std::uint64_t inode) {
     const auto found = inodes_.find(inode);
@@ -127,6 +135,7 @@ class Checker {
   const Store& store_;
   SipKey key_{};
   CheckReport report_;
+  std::optional<Error> unreadable_;
   std::map<std::uint64_t, Inode> inodes_;
   std::unordered_map<std::uint64_t, std::pair<std::uint64_t, std::string>> place_of_;
   std::vector<Placed> extents_;
@@ -297,10 +306,11 @@ void Checker::ReadCounters() {
 void Checker::ReadForeign() {
   const std::string_view known = "CDEINOPTX";
   bool has_foreign = false;
-  store_.Scan("", "", [&](std::string_view key, std::string_view) {
+  const auto scanned = store_.Scan("", "", [&](std::string_view key, std::string_view) {
     has_foreign = key.empty() || known.find(key.front()) == std::string_view::npos;
     return !has_foreign;
   });
+  Keep(scanned);
   if (has_foreign) Find("a key of an unknown kind", "store");
 }
 

@@ -14,7 +14,7 @@ constexpr std::uint64_t kBlocksPerMiB = kMiB / kMetaBlockBytes;
 constexpr std::uint64_t kVolumeBytesLeast = 64 * kMiB;
 constexpr std::uint64_t kLogBytesLeast = 8 * kMiB;
 constexpr std::uint64_t kLogBytesMost = 1024 * kMiB;
-constexpr std::uint64_t kAreaBytesLeast = 16 * kMiB;
+constexpr std::uint64_t kNodeBytesLeast = 32 * kMiB;
 constexpr std::uint64_t kVolumeBlocksMost = 1ULL
                                             << 44;  // 64 PiB: sums of block numbers never overflow
 constexpr std::uint64_t kLabelsAndRings = 1 + kUberblockRings * kUberblocksPerRing;
@@ -27,20 +27,18 @@ Error Corrupt(std::uint64_t at_block, std::string_view what) {
 bool IsSound(const VolumeLayout& layout) noexcept {
   if (layout.block_count > kVolumeBlocksMost) return false;
   const std::uint64_t end = layout.block_count - 1;  // the copy of the label
-  for (const auto value :
-       {layout.uberblock_first_block, layout.log_first_block, layout.log_block_count,
-        layout.area_first_block[0], layout.area_first_block[1], layout.area_block_count,
-        layout.data_first_block, layout.data_block_count}) {
+  for (const auto value : {layout.uberblock_first_block, layout.log_first_block,
+                           layout.log_block_count, layout.node_first_block, layout.node_block_count,
+                           layout.data_first_block, layout.data_block_count}) {
     if (value > end) return false;
   }
   return layout.uberblock_first_block >= 1 &&
          layout.uberblock_first_block + kLabelsAndRings - 1 <= layout.log_first_block &&
          layout.log_block_count >= kLogBytesLeast / kMetaBlockBytes &&
-         layout.log_first_block + layout.log_block_count <= layout.area_first_block[0] &&
-         layout.area_block_count >= kAreaBytesLeast / kMetaBlockBytes &&
-         layout.area_block_count % kBlocksPerMiB == 0 &&
-         layout.area_first_block[0] + layout.area_block_count <= layout.area_first_block[1] &&
-         layout.area_first_block[1] + layout.area_block_count <= layout.data_first_block &&
+         layout.log_first_block + layout.log_block_count <= layout.node_first_block &&
+         layout.node_block_count >= kNodeBytesLeast / kMetaBlockBytes &&
+         layout.node_block_count % kBlocksPerMiB == 0 &&
+         layout.node_first_block + layout.node_block_count <= layout.data_first_block &&
          layout.data_first_block + layout.data_block_count <= end;
 }
 
@@ -58,10 +56,9 @@ Result<VolumeLayout> PlanVolume(std::uint64_t device_bytes) {
   layout.log_first_block = RoundUp(kLabelsAndRings, kBlocksPerMiB);
   const auto share = RoundDown(device_bytes / 32, kMiB);
   layout.log_block_count = std::clamp(share, kLogBytesLeast, kLogBytesMost) / kMetaBlockBytes;
-  layout.area_block_count = std::max(share, kAreaBytesLeast) / kMetaBlockBytes;
-  layout.area_first_block[0] = layout.log_first_block + layout.log_block_count;
-  layout.area_first_block[1] = layout.area_first_block[0] + layout.area_block_count;
-  layout.data_first_block = layout.area_first_block[1] + layout.area_block_count;
+  layout.node_block_count = std::max(2 * share, kNodeBytesLeast) / kMetaBlockBytes;
+  layout.node_first_block = layout.log_first_block + layout.log_block_count;
+  layout.data_first_block = layout.node_first_block + layout.node_block_count;
   layout.data_block_count = layout.block_count - 1 - layout.data_first_block;
   FILER_ASSERT(IsSound(layout));
   return layout;
@@ -88,9 +85,8 @@ Label MakeLabel(const VolumeLayout& layout, std::string_view name, const VolumeU
   label.uberblock_first_block = layout.uberblock_first_block;
   label.log_first_block = layout.log_first_block;
   label.log_block_count = layout.log_block_count;
-  label.area_first_block[0] = layout.area_first_block[0];
-  label.area_first_block[1] = layout.area_first_block[1];
-  label.area_block_count = layout.area_block_count;
+  label.node_first_block = layout.node_first_block;
+  label.node_block_count = layout.node_block_count;
   label.data_first_block = layout.data_first_block;
   label.data_block_count = layout.data_block_count;
   std::copy(std::begin(handle_key), std::end(handle_key), label.handle_key);
@@ -104,9 +100,8 @@ VolumeLayout LayoutOf(const Label& label) noexcept {
   layout.uberblock_first_block = label.uberblock_first_block;
   layout.log_first_block = label.log_first_block;
   layout.log_block_count = label.log_block_count;
-  layout.area_first_block[0] = label.area_first_block[0];
-  layout.area_first_block[1] = label.area_first_block[1];
-  layout.area_block_count = label.area_block_count;
+  layout.node_first_block = label.node_first_block;
+  layout.node_block_count = label.node_block_count;
   layout.data_first_block = label.data_first_block;
   layout.data_block_count = label.data_block_count;
   return layout;
@@ -134,6 +129,12 @@ Result<Label> DecodeLabel(std::span<const std::byte> bytes, std::uint64_t at_blo
                     at_block, label.version.value(), label.incompat.value(), kFormatVersion));
   }
   if (label.version == 0) return Corrupt(at_block, "version 0");
+  if (label.version < kFormatVersion) {
+    return Error(Errc::kNotSupported,
+                 fmt::format("label in block {}: format version {} of an early build, this release "
+                             "reads version {}: copy the files with that build, then format anew",
+                             at_block, label.version.value(), kFormatVersion));
+  }
   if (label.block_bytes != kMetaBlockBytes) return Corrupt(at_block, "block size is not 4096");
   if (label.own_block != at_block) return Corrupt(at_block, "belongs to another block");
   if (!IsZero(label.reserved)) return Corrupt(at_block, "reserved space is not zero");

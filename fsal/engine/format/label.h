@@ -17,7 +17,7 @@
 namespace filer::engine {
 
 inline constexpr std::uint64_t kLabelMagic = 0x4C424C4C4154454DULL;  // "METALLBL"
-inline constexpr std::uint32_t kFormatVersion = 1;
+inline constexpr std::uint32_t kFormatVersion = 2;  // 1: whole-map checkpoints, never released
 inline constexpr std::size_t kVolumeNameBytesMax = 63;
 inline constexpr std::uint32_t kUberblockRings = 2;
 inline constexpr std::uint32_t kUberblocksPerRing = 64;
@@ -35,13 +35,13 @@ struct Label {
   le64 uberblock_first_block;  // ring 0, then ring 1
   le64 log_first_block;
   le64 log_block_count;
-  le64 area_first_block[2];  // checkpoint areas
-  le64 area_block_count;     // of each
+  le64 node_first_block;  // nodes of the metadata tree
+  le64 node_block_count;
   le64 data_first_block;
   le64 data_block_count;
   std::uint8_t handle_key[16];
   std::uint8_t volume_name[64];  // padded with zeroes, at least one
-  std::uint8_t reserved[3876];   // zero
+  std::uint8_t reserved[3884];   // zero
   le32 crc32c;                   // of every byte above
 };
 static_assert(DiskStruct<Label>);
@@ -53,8 +53,8 @@ struct VolumeLayout {
   std::uint64_t uberblock_first_block = 0;
   std::uint64_t log_first_block = 0;
   std::uint64_t log_block_count = 0;
-  std::uint64_t area_first_block[2] = {};
-  std::uint64_t area_block_count = 0;
+  std::uint64_t node_first_block = 0;
+  std::uint64_t node_block_count = 0;
   std::uint64_t data_first_block = 0;
   std::uint64_t data_block_count = 0;
 };
@@ -68,7 +68,8 @@ Label MakeLabel(const VolumeLayout& layout, std::string_view name, const VolumeU
 bool IsVolumeName(std::string_view name) noexcept;
 
 // The label in `bytes` (one block read from `at_block` of a device of `device_blocks`), checked in
-// full. Errors: kNotOurs, kCorrupt, kNewerVersion, kTooSmall (the device was cut).
+// full. Errors: kNotOurs, kCorrupt, kNewerVersion, kNotSupported (of an early version), kTooSmall
+// (the device was cut).
 Result<Label> DecodeLabel(std::span<const std::byte> bytes, std::uint64_t at_block,
                           std::uint64_t device_blocks);
 

@@ -1,6 +1,6 @@
-// record.h: encoding of key-value pairs and transactions inside log groups and checkpoints.
+// record.h: encoding of key-value pairs and transactions inside log groups.
 //
-//   pair         le16 key_bytes, le32 value_bytes (kErased: the key goes; never in a checkpoint),
+//   pair         le16 key_bytes, le32 value_bytes (kErased: the key goes),
 //   key, value transaction  le32 change_count, le32 bytes of the pairs, pairs
 // Decoders trust nothing: every length is checked against what is left and against the limits.
 #pragma once

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
-#include "fsal/engine/format/checkpoint_chunk.h"
 #include "fsal/engine/format/log_group.h"
 
 namespace filer::engine {
@@ -35,7 +34,7 @@ Result<Uberblock> DecodeUberblock(std::span<const std::byte> bytes, const Volume
                  fmt::format("uberblock in block {}: version {}, this release reads {}", at_block,
                              root.version.value(), kFormatVersion));
   }
-  if (root.version == 0 || root.is_clean > 1)
+  if (root.version != kFormatVersion || root.is_clean > 1)
     return Corrupt(at_block, "version or flag is not valid");
   if (root.own_block != at_block) return Corrupt(at_block, "belongs to another block");
   if (!IsZero(root.reserved)) return Corrupt(at_block, "reserved space is not zero");
@@ -43,11 +42,15 @@ Result<Uberblock> DecodeUberblock(std::span<const std::byte> bytes, const Volume
       root.checkpoint_lsn >= kLsnMax || root.log_head_position > kPositionMax) {
     return Corrupt(at_block, "a counter is out of range");
   }
-  const auto chunks_max = layout.area_block_count * kMetaBlockBytes / kCheckpointChunkBytes;
-  if (root.checkpoint_id > root.epoch || root.checkpoint_area > 1 ||
-      root.checkpoint_chunks > chunks_max ||
-      root.checkpoint_chunks != CheckpointChunksOf(root.checkpoint_bytes)) {
-    return Corrupt(at_block, "checkpoint does not fit its area");
+  const bool is_empty = root.root.block == 0;
+  const auto node_end = layout.node_first_block + layout.node_block_count;
+  if (root.tree_epoch > kCounterMax || root.root_level > kNodeLevelMax ||
+      root.root.birth_epoch > root.tree_epoch ||
+      root.node_count > layout.node_block_count / kNodeBlocks ||
+      is_empty != (root.node_count == 0) || is_empty != (root.key_count == 0) ||
+      (!is_empty &&
+       (root.root.block < layout.node_first_block || root.root.block > node_end - kNodeBlocks))) {
+    return Corrupt(at_block, "the tree does not fit the node region");
   }
   return root;
 }

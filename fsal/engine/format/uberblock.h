@@ -1,4 +1,4 @@
-// uberblock.h: root of everything that changes: which checkpoint is current and where the log
+// uberblock.h: root of everything that changes: where the tree's root lies and where the log
 // behind it starts. Two rings of 64 blocks; each uberblock is written to the same slot of both. The
 // valid one with the greatest epoch wins; torn ones do not verify and are passed over. Invariants:
 // epoch and mount_epoch only grow; log_epoch is new at every writable mount.
@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "fsal/engine/format/checked.h"
 #include "fsal/engine/format/label.h"
+#include "fsal/engine/format/node.h"
 
 namespace filer::engine {
 
@@ -22,22 +23,21 @@ struct Uberblock {
   le32 version;   // kFormatVersion
   le32 is_clean;  // 1: closed in order, the log behind it is empty
   std::uint8_t volume_uuid[16];
-  le64 own_block;      // where this copy lies
-  le64 epoch;          // +1 per uberblock
-  le64 mount_epoch;    // +1 per writable mount
-  le64 log_epoch;      // random per mount; groups carry it
-  le64 checkpoint_id;  // epoch of the uberblock that it was written for; 0: none yet, the state is
-                       // empty
-  le32 checkpoint_area;    // 0 or 1
-  le32 checkpoint_crc32c;  // of all chunk checksums in order
-  le64 checkpoint_bytes;   // length of the record stream
-  le64 checkpoint_chunks;
+  le64 own_block;    // where this copy lies
+  le64 epoch;        // +1 per uberblock
+  le64 mount_epoch;  // +1 per writable mount
+  le64 log_epoch;    // random per mount; groups carry it
+  le64 tree_epoch;   // of the checkpoint that it was written for; 0: none yet
+  NodePointer root;  // block 0: the tree is empty
+  le32 root_level;
+  le64 node_count;      // nodes and pieces in the tree
   le64 checkpoint_lsn;  // last transaction in it
   le64 key_count;
+  le64 key_bytes;             // of keys and values
   le64 log_head_position;     // where the first group behind the checkpoint starts, in blocks since
                               // this log epoch began
   le32 log_head_prev_crc32c;  // what that group has as prev_crc32c
-  std::uint8_t reserved[3968];  // zero
+  std::uint8_t reserved[3952];  // zero
   le32 crc32c;                  // of every byte above
 };
 static_assert(DiskStruct<Uberblock>);

@@ -123,7 +123,9 @@ Result<void> AttributeOps::SetXattr(const Caller& caller, NodeId id, std::string
     const std::lock_guard lock(node->mutex);
     if (node->is_dead) return Errc::kStaleHandle;
     if (!MaySetXattr(caller, node->record, name)) return Errc::kNotPermitted;
-    const bool exists = volume_.store->Get(XattrKey(id.inode, name)).has_value();
+    const auto old = volume_.store->Get(XattrKey(id.inode, name));
+    if (!old.has_value() && old.error() != Errc::kNotFound) return old.error();
+    const bool exists = old.has_value();
     if (mode == Engine::XattrMode::kCreate && exists) return Errc::kExists;
     if (mode == Engine::XattrMode::kReplace && !exists) return Errc::kNoAttribute;
     Transaction transaction;
@@ -145,7 +147,10 @@ Result<void> AttributeOps::RemoveXattr(const Caller& caller, NodeId id, std::str
   {
     const std::lock_guard lock(node->mutex);
     if (node->is_dead) return Errc::kStaleHandle;
-    if (!volume_.store->Get(XattrKey(id.inode, name)).has_value()) return Errc::kNoAttribute;
+    const auto old = volume_.store->Get(XattrKey(id.inode, name));
+    if (!old.has_value()) {
+      return old.error() == Errc::kNotFound ? Error(Errc::kNoAttribute) : old.error();
+    }
     if (!MaySetXattr(caller, node->record, name)) return Errc::kNotPermitted;
     Transaction transaction;
     transaction.Erase(XattrKey(id.inode, name));
@@ -161,11 +166,11 @@ Result<void> AttributeOps::RemoveXattr(const Caller& caller, NodeId id, std::str
 Result<std::vector<std::string>> AttributeOps::ListXattrs(NodeId id) {
   FILER_TRY(Get(id));
   std::vector<std::string> names;
-  volume_.store->Scan(XattrKey(id.inode, ""), EndOfInode('X', id.inode),
-                      [&](std::string_view key, std::string_view) {
-                        names.emplace_back(key.substr(9));
-                        return true;
-                      });
+  FILER_TRY(volume_.store->Scan(XattrKey(id.inode, ""), EndOfInode('X', id.inode),
+                                [&](std::string_view key, std::string_view) {
+                                  names.emplace_back(key.substr(9));
+                                  return true;
+                                }));
   return names;
 }
 

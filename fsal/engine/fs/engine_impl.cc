@@ -184,21 +184,21 @@ class EngineImpl final : public Engine {
 Result<void> EngineImpl::Start() {
   Error error(Errc::kCorrupt);
   bool is_sound = true;
-  volume_.store->Scan(
+  FILER_TRY(volume_.store->Scan(
       StartOfLetter('E'), EndOfLetter('E'), [&](std::string_view key, std::string_view value) {
         const auto extent = DecodeExtent(key, value);
         is_sound = extent.has_value() &&
                    volume_.allocator.MarkUsed({extent.value().physical, extent.value().length})
                        .has_value();
         return is_sound;
-      });
+      }));
   if (!is_sound) {
     return Error(Errc::kCorrupt,
                  "volume " + VolumeName() + ": extents are damaged or overlap; run volume check");
   }
   std::uint64_t inodes = 0;
-  volume_.store->Scan(StartOfLetter('I'), EndOfLetter('I'),
-                      [&](std::string_view, std::string_view) { return ++inodes != 0; });
+  FILER_TRY(volume_.store->Scan(StartOfLetter('I'), EndOfLetter('I'),
+                                [&](std::string_view, std::string_view) { return ++inodes != 0; }));
   volume_.counters.inodes = inodes;
   const auto root = volume_.nodes.Get(*volume_.store, kRootInode);
   if (!root.has_value() || !root.value()->IsDirectory()) {

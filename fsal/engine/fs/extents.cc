@@ -31,18 +31,21 @@ Result<std::vector<Extent>> FindExtents(const Store& store, std::uint64_t inode,
   if (before.has_value()) {
     Extent extent = FILER_TRY(DecodeExtent(before.value().first, before.value().second));
     if (extent.end() > first) found.push_back(std::move(extent));
+  } else if (before.error() != Errc::kNotFound) {
+    return before.error();
   }
   bool is_corrupt = false;
-  store.Scan(ExtentKey(inode, first), ExtentKey(inode, end),
-             [&](std::string_view key, std::string_view value) {
-               if (found.size() >= count_max) return false;
-               auto extent = DecodeExtent(key, value);
-               is_corrupt = !extent.has_value() ||
-                            (!found.empty() && extent.value().file_block < found.back().end());
-               if (is_corrupt) return false;
-               found.push_back(std::move(extent).value());
-               return true;
-             });
+  FILER_TRY(store.Scan(ExtentKey(inode, first), ExtentKey(inode, end),
+                       [&](std::string_view key, std::string_view value) {
+                         if (found.size() >= count_max) return false;
+                         auto extent = DecodeExtent(key, value);
+                         is_corrupt =
+                             !extent.has_value() ||
+                             (!found.empty() && extent.value().file_block < found.back().end());
+                         if (is_corrupt) return false;
+                         found.push_back(std::move(extent).value());
+                         return true;
+                       }));
   if (is_corrupt) return Error(Errc::kCorrupt, "an extent is damaged");
   return found;
 }

@@ -38,21 +38,23 @@ Result<std::optional<FoundEntry>> Namespace::Find(std::uint64_t directory, std::
   std::optional<FoundEntry> found;
   std::uint32_t next = 0;
   bool is_corrupt = false;
-  volume_.store->Scan(NameKey(directory, hash, 0), NameKey(directory, hash, 0xffffffff),
-                      [&](std::string_view key, std::string_view value) {
-                        auto decoded = DecodeName(value);
-                        if (!decoded.has_value() || key.size() != 21) {
-                          is_corrupt = true;
-                          return false;
-                        }
-                        std::uint32_t ordinal = 0;
-                        for (const char byte : key.substr(17))
-                          ordinal = ordinal << 8 | static_cast<std::uint8_t>(byte);
-                        if (ordinal == next) ++next;  // in order: `next` becomes the first gap
-                        if (decoded.value().entry.name != name) return true;
-                        found = FoundEntry{std::move(decoded).value(), hash, ordinal};
-                        return next_ordinal != nullptr;  // to the end if an ordinal is wanted
-                      });
+  FILER_TRY(volume_.store->Scan(NameKey(directory, hash, 0), NameKey(directory, hash, 0xffffffff),
+                                [&](std::string_view key, std::string_view value) {
+                                  auto decoded = DecodeName(value);
+                                  if (!decoded.has_value() || key.size() != 21) {
+                                    is_corrupt = true;
+                                    return false;
+                                  }
+                                  std::uint32_t ordinal = 0;
+                                  for (const char byte : key.substr(17))
+                                    ordinal = ordinal << 8 | static_cast<std::uint8_t>(byte);
+                                  if (ordinal == next)
+                                    ++next;  // in order: `next` becomes the first gap
+                                  if (decoded.value().entry.name != name) return true;
+                                  found = FoundEntry{std::move(decoded).value(), hash, ordinal};
+                                  return next_ordinal !=
+                                         nullptr;  // to the end if an ordinal is wanted
+                                }));
   if (is_corrupt || next > kOrdinalMax)
     return Error(Errc::kCorrupt, "an index of names is damaged");
   if (next_ordinal != nullptr) *next_ordinal = next;
@@ -144,12 +146,13 @@ Result<void> Namespace::DropLink(Transaction& transaction, Staged& child, std::u
   if (record.links > 1) return Ok();
   const std::string dropped = ParentKey(child.node->inode, parent, cookie);
   std::optional<std::string> left;
-  volume_.store->Scan(ParentKey(child.node->inode, 0, 0), EndOfInode('P', child.node->inode),
-                      [&](std::string_view key, std::string_view) {
-                        if (key == dropped) return true;
-                        left = std::string(key);
-                        return false;
-                      });
+  FILER_TRY(volume_.store->Scan(ParentKey(child.node->inode, 0, 0),
+                                EndOfInode('P', child.node->inode),
+                                [&](std::string_view key, std::string_view) {
+                                  if (key == dropped) return true;
+                                  left = std::string(key);
+                                  return false;
+                                }));
   if (!left.has_value()) return Error(Errc::kCorrupt, "the other name of a file is not recorded");
   record.parent = FILER_TRY(KeyInteger(*left, 1));
   record.parent_cookie = FILER_TRY(KeyInteger(*left, 2));
@@ -374,20 +377,20 @@ Result<bool> Namespace::ReadDirectory(
     if (after == UINT64_MAX) return true;
     batch.clear();
     bool is_corrupt = false;
-    volume_.store->Scan(
-        EntryKey(node->inode, after + 1), EndOfInode('D', node->inode),
-        [&](std::string_view key, std::string_view value) {
-          auto entry = DecodeEntry(value);
-          const auto cookie = KeyInteger(key, 1);
-          if (!entry.has_value() || !cookie.has_value()) {
-            is_corrupt = true;
-            return false;
-          }
-          EntryValue& found = entry.value();
-          batch.push_back({std::move(found.name), NodeId{kRootFileset, 0, found.child},
-                           cookie.value(), found.kind});
-          return batch.size() < kEntriesPerScan;
-        });
+    FILER_TRY(volume_.store->Scan(EntryKey(node->inode, after + 1), EndOfInode('D', node->inode),
+                                  [&](std::string_view key, std::string_view value) {
+                                    auto entry = DecodeEntry(value);
+                                    const auto cookie = KeyInteger(key, 1);
+                                    if (!entry.has_value() || !cookie.has_value()) {
+                                      is_corrupt = true;
+                                      return false;
+                                    }
+                                    EntryValue& found = entry.value();
+                                    batch.push_back({std::move(found.name),
+                                                     NodeId{kRootFileset, 0, found.child},
+                                                     cookie.value(), found.kind});
+                                    return batch.size() < kEntriesPerScan;
+                                  }));
     for (const DirectoryEntry& entry : batch) {
       if (!visit(entry)) return false;
     }
@@ -413,17 +416,17 @@ Result<std::string> Namespace::PathOf(NodeId id) {
       parent = node->record.parent;
       cookie = node->record.parent_cookie;
       if (!node->IsDirectory() && node->record.links > 1) {
-        volume_.store->Scan(
+        FILER_TRY(volume_.store->Scan(
             ParentKey(inode, 0, 0), EndOfInode('P', inode),
             [&](std::string_view key, std::string_view) {
               parent = KeyInteger(key, 1).has_value() ? KeyInteger(key, 1).value() : 0;
               cookie = KeyInteger(key, 2).has_value() ? KeyInteger(key, 2).value() : 0;
               return false;
-            });
+            }));
       }
     }
     const auto value = volume_.store->Get(EntryKey(parent, cookie));
-    if (!value.has_value()) return Errc::kNotFound;  // moved in between
+    if (!value.has_value()) return value.error();  // kNotFound: moved in between
     path = "/" + FILER_TRY(DecodeEntry(value.value())).name + path;
     inode = parent;
   }

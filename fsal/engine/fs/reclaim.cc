@@ -31,11 +31,11 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
     std::size_t others = 0;
     for (const char letter : {'X', 'P', 'D'}) {
       const std::string from = std::string(InodeKey(node->inode)).replace(0, 1, 1, letter);
-      volume_.store->Scan(from, EndOfInode(letter, node->inode),
-                          [&](std::string_view key, std::string_view) {
-                            transaction.Erase(std::string(key));
-                            return ++others < kXattrsPerTransaction;
-                          });
+      FILER_TRY(volume_.store->Scan(from, EndOfInode(letter, node->inode),
+                                    [&](std::string_view key, std::string_view) {
+                                      transaction.Erase(std::string(key));
+                                      return ++others < kXattrsPerTransaction;
+                                    }));
     }
     const bool is_last = extents.size() < kExtentsPerTransaction && others < kXattrsPerTransaction;
     if (is_last) {
@@ -98,15 +98,15 @@ Result<void> FileData::FinishInterrupted() {
   std::vector<std::uint64_t> orphans;
   std::vector<std::uint64_t> truncated;
   const auto collect = [&](char letter, std::vector<std::uint64_t>& into) {
-    volume_.store->Scan(StartOfLetter(letter), EndOfLetter(letter),
-                        [&](std::string_view key, std::string_view) {
-                          const auto inode = KeyInteger(key, 0);
-                          if (inode.has_value()) into.push_back(inode.value());
-                          return true;
-                        });
+    return volume_.store->Scan(StartOfLetter(letter), EndOfLetter(letter),
+                               [&](std::string_view key, std::string_view) {
+                                 const auto inode = KeyInteger(key, 0);
+                                 if (inode.has_value()) into.push_back(inode.value());
+                                 return true;
+                               });
   };
-  collect('O', orphans);
-  collect('T', truncated);
+  FILER_TRY(collect('O', orphans));
+  FILER_TRY(collect('T', truncated));
   for (const std::uint64_t inode : orphans) {
     auto node = volume_.nodes.Get(*volume_.store, inode);
     if (!node.has_value()) return Error(Errc::kCorrupt, "an orphan has no inode");

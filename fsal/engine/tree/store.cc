@@ -11,7 +11,14 @@ Result<void> Store::Format(BlockDevice& device, const StoreFormatOptions& option
 
 Result<std::unique_ptr<Store>> Store::Open(BlockDevice& device, const Clock& clock,
                                            bool read_only) {
-  return StoreImpl::Open(device, clock, read_only);
+  StoreOpenOptions options;
+  options.read_only = read_only;
+  return StoreImpl::Open(device, clock, options);
+}
+
+Result<std::unique_ptr<Store>> Store::Open(BlockDevice& device, const Clock& clock,
+                                           const StoreOpenOptions& options) {
+  return StoreImpl::Open(device, clock, options);
 }
 
 }  // namespace filer::engine

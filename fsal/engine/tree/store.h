@@ -1,14 +1,22 @@
-// store.h: the transactional key-value core under the file system (ENGINE: get, scan, commit, sync). The file system stands
-// strictly above this header, so that the core can be tested against std::map and replaced.
+// store.h: the transactional key-value core under the file system (ENGINE: get, scan, commit,
+// sync). The file system stands strictly above this header, so that the core can be tested against
+// std::map and replaced.
 //
 // Semantics
-// - A transaction is a list of puts and erases, applied atomically and visible to readers at once when Commit returns.
-// - Commit returns a log sequence number (LSN). Sync(lsn) returns when everything up to that LSN is durable. Concurrent callers
+// - A transaction is a list of puts and erases, applied atomically and visible to readers at once
+// when Commit returns.
+// - Commit returns a log sequence number (LSN). Sync(lsn) returns when everything up to that LSN is
+// durable. Concurrent callers
 //   share one log write and one FLUSH (group commit).
-// - Prefix consistency: after a crash the store holds a prefix of the commit order that contains all that was synced.
-// - A write error of the log or a checkpoint makes the store read-only: Commit and Sync answer kIo from then on (nothing that
+// - Prefix consistency: after a crash the store holds a prefix of the commit order that contains
+// all that was synced.
+// - Metadata lives on the volume; memory holds a bounded part of it. A call that needs what is not
+// in memory reads it.
+// - A write error of the log or a checkpoint makes the store read-only: Commit and Sync answer kIo
+// from then on (nothing that
 //   was not durable is ever acknowledged).
-// Threads: any. Get and Scan take a shared lock for microseconds; no lock is held across I/O.
+// Threads: any. Get and Scan take a shared lock for microseconds; no lock is held across I/O. Get,
+// Scan, Last and Commit may block for reads.
 #pragma once
 
 #include <cstdint>
@@ -41,74 +49,98 @@ class Transaction {
   }
   void Erase(std::string key) { changes_.push_back({std::move(key), std::nullopt}); }
   bool empty() const { return changes_.empty(); }
-  const std::vector<Change>& changes() const { return changes_; }  // in order; a later change of a key wins
+  const std::vector<Change>& changes() const {
+    return changes_;
+  }  // in order; a later change of a key wins
 
  private:
   std::vector<Change> changes_;
 };
 
-// The part of the volume that the core manages itself is fixed at format: label, uberblocks, log, and two checkpoint areas. The
-// rest ([data_first_block, data_first_block + data_block_count)) is the file system's to allocate from.
+// The part of the volume that the core manages itself is fixed at format: label, uberblocks, log,
+// and the region of the tree's nodes. The rest ([data_first_block, data_first_block +
+// data_block_count)) is the file system's to allocate from.
 struct StoreGeometry {
   std::uint8_t volume_uuid[16] = {};
-  std::uint64_t block_count = 0;       // of the device, in 4 KiB blocks
+  std::uint64_t block_count = 0;  // of the device, in 4 KiB blocks
   std::uint64_t data_first_block = 0;
   std::uint64_t data_block_count = 0;
   std::uint64_t log_bytes = 0;
 };
 
 struct StoreFormatOptions {
-  std::string volume_name;          // at most 63 bytes of [A-Za-z0-9._-]
-  std::uint64_t random_seed = 0;    // of uuid and handle key; 0: from the machine
-  bool overwrite = false;           // format although a valid label of ours is there
+  std::string volume_name;        // at most 63 bytes of [A-Za-z0-9._-]
+  std::uint64_t random_seed = 0;  // of uuid and handle key; 0: from the machine
+  bool overwrite = false;         // format although a valid label of ours is there
 };
 
 struct StoreCounters {
-  std::uint64_t commits = 0;            // transactions
-  std::uint64_t groups = 0;             // log writes
+  std::uint64_t commits = 0;  // transactions
+  std::uint64_t groups = 0;   // log writes
   std::uint64_t group_bytes = 0;
   std::uint64_t checkpoints = 0;
   std::uint64_t checkpoint_ns = 0;
-  std::uint64_t recovered_groups = 0;   // replayed at mount
+  std::uint64_t recovered_groups = 0;  // replayed at mount
   std::uint64_t keys = 0;
-  std::uint64_t key_bytes = 0;          // keys and values in memory
+  std::uint64_t key_bytes = 0;   // of keys and values
+  std::uint64_t node_units = 0;  // of 16 KiB, in the region for nodes
+  std::uint64_t free_node_units = 0;
+  std::uint64_t cached_nodes = 0;
+  std::uint64_t dirty_nodes = 0;  // of them
+  std::uint64_t nodes_read = 0;   // since Open
+  std::uint64_t nodes_written = 0;
+};
+
+struct StoreOpenOptions {
+  bool read_only = false;  // nothing is written (for check on a volume that nobody serves)
+  // Memory for nodes. Exceeded only by what transactions of one moment touch.
+  std::uint64_t cache_bytes = 256ULL << 20;
 };
 
 class Store {
  public:
   virtual ~Store() = default;  // without Close: as if killed (nothing is written)
 
-  // Writes label, copies, empty log, empty checkpoint; durable on return. Errors: kTooSmall (below kVolumeBytesMin), kExists
-  // (ours already, without overwrite), kReadOnly, the device's. Blocking.
+  // Writes label, copies, empty log, empty tree; durable on return. Errors: kTooSmall (below
+  // kVolumeBytesMin), kExists (ours already, without overwrite), kReadOnly, the device's. Blocking.
   static Result<void> Format(BlockDevice& device, const StoreFormatOptions& options);
 
-  // Loads the newest checkpoint that verifies, replays the log exactly once, writes a checkpoint under a new log epoch *before*
-  // returning. Errors: kNotOurs, kNewerVersion, kTooSmall, kCorrupt, the device's. Blocking. `device` must outlive the store.
-  // read_only: nothing is written (for check on a volume that nobody serves).
-  static Result<std::unique_ptr<Store>> Open(BlockDevice& device, const Clock& clock, bool read_only);
+  // Reads the tree of the newest checkpoint, replays the log exactly once, writes a checkpoint
+  // under a new log epoch *before* returning. Errors: kNotOurs, kNewerVersion, kNotSupported (of an
+  // early version), kTooSmall, kCorrupt, the device's. Blocking. `device` must outlive the store.
+  static Result<std::unique_ptr<Store>> Open(BlockDevice& device, const Clock& clock,
+                                             const StoreOpenOptions& options);
+  static Result<std::unique_ptr<Store>> Open(BlockDevice& device, const Clock& clock,
+                                             bool read_only);
 
   // Checkpoint, clean flag, stop. No call may follow. Blocking.
   virtual Result<void> Close() = 0;
 
   virtual StoreGeometry Geometry() const = 0;
-  virtual std::uint64_t MountEpoch() const = 0;  // +1 per writable Open, durable before Open returns; never repeats
+  virtual std::uint64_t MountEpoch()
+      const = 0;  // +1 per writable Open, durable before Open returns; never repeats
   virtual std::string VolumeName() const = 0;
-  virtual std::vector<std::uint8_t> HandleKey() const = 0;  // 16 secret bytes made at format, for handle MACs
+  virtual std::vector<std::uint8_t> HandleKey()
+      const = 0;  // 16 secret bytes made at format, for handle MACs
 
-  // The value, or kNotFound.
+  // The value, or kNotFound. Errors: kCorrupt, the device's.
   virtual Result<std::string> Get(std::string_view key) const = 0;
 
-  // Calls `visit` for each key in [from, to) in order (`to` empty: no end) until it returns false. `visit` runs under the store's shared
-  // lock: it must be short and must not call the store.
-  virtual void Scan(std::string_view from, std::string_view to,
-                    const std::function<bool(std::string_view key, std::string_view value)>& visit)
-      const = 0;
-  // The greatest key in [from, to), with its value; kNotFound.
+  // Calls `visit` for each key in [from, to) in order (`to` empty: no end) until it returns false.
+  // `visit` runs under the store's shared lock: it must be short and must not call the store. No
+  // key comes twice; between two keys a commit may come in. Errors: kCorrupt, the device's: the
+  // rest is unknown then.
+  virtual Result<void> Scan(
+      std::string_view from, std::string_view to,
+      const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
+  // The greatest key in [from, to), with its value; kNotFound. Errors: as Get.
   virtual Result<std::pair<std::string, std::string>> Last(std::string_view from,
                                                            std::string_view to) const = 0;
 
-  // Applies in memory and appends to the open log group; does not wait for durability. May block for log space (a checkpoint in
-  // progress). Errors: kTooBig, kIo (read-only after a failure), kNoSpace (log or checkpoint area cannot hold it).
+  // Applies in memory and appends to the open log group; does not wait for durability. May block
+  // for log space, for reads, and for a checkpoint when too much of the memory is dirty. Errors:
+  // kTooBig, kIo (read-only after a failure), kNoSpace (log or node region cannot hold it),
+  // kCorrupt. After an error nothing is changed.
   virtual Result<Lsn> Commit(Transaction transaction) = 0;
 
   // Waits (polls the device) until everything up to `lsn` is durable. Errors: kIo.

@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <map>
+#include <algorithm>
 #include <mutex>
+#include <utility>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -13,12 +14,21 @@
 namespace filer::engine {
 
 static_assert(kKeyBytesMax == kRecordKeyBytesMax && kValueBytesMax == kRecordValueBytesMax);
+static_assert(kKeyBytesMax == kNodeKeyBytesMax && kValueBytesMax == kNodeValueBytesMax);
 
 namespace {
 
-// Share of the checkpoint area that only transactions which erase something may use, so that a full
-// volume can be emptied.
-constexpr std::uint64_t kReserveDivisor = 100;
+// Share of the node region that only transactions which erase something or add nothing may use, so
+// that a full volume can be emptied; half of it is left to those that add nothing.
+constexpr std::uint64_t kReserveDivisor = 64;
+constexpr std::uint64_t kReserveUnitsLeast = 128;
+// Of the cache, dirty: the nodes of the open epoch ask for a checkpoint here, and wait for it at
+// twice as many, so that clean ones have room beside them.
+constexpr std::uint64_t kDirtyDivisor = 4;
+constexpr std::uint64_t kCachePagesLeast = 16;
+constexpr std::size_t kHeldPagesMax = 64;  // by one reading call
+constexpr std::size_t kPagesPerThaw = 64;  // in one hold of the lock
+constexpr int kCheckpointsForSpace = 3;    // after two, all that was freed before is free
 constexpr std::uint64_t kCheckpointLogDivisor =
     4;  // a quarter of the log in use asks for a checkpoint
 
@@ -42,18 +52,61 @@ Result<std::string> Encode(const Transaction& transaction) {
   return record;
 }
 
+std::uint64_t PagesOf(const StoreOpenOptions& options) {
+  return std::max(kCachePagesLeast, options.cache_bytes / kNodeBytes);
+}
+
+std::vector<TreeChange> ChangesOf(const Transaction& transaction) {
+  std::vector<TreeChange> changes;
+  changes.reserve(transaction.changes().size());
+  for (const auto& change : transaction.changes()) {
+    changes.push_back(
+        {change.key, change.value ? std::optional<std::string_view>(*change.value) : std::nullopt});
+  }
+  return changes;
+}
+
 }  // namespace
 
-StoreImpl::StoreImpl(BlockDevice& device, const Clock& clock, const Label& label)
+// The nodes that one call has read and still needs: the cache must not push one out for the next.
+class StoreImpl::Held {
+ public:
+  explicit Held(std::size_t count_max = SIZE_MAX) : count_max_(count_max) {}
+
+  void Add(PageRef page) {
+    if (pages_.size() == count_max_) pages_.erase(pages_.begin());
+    pages_.push_back(std::move(page));
+  }
+  // Whether a node could not be read soundly twice through the same pointer. Once, it may have been
+  // freed and written anew in between; then the tree leads elsewhere by now.
+  bool IsSecondFailure(const NodePointer& pointer) {
+    if (std::find(failed_.begin(), failed_.end(), pointer) != failed_.end()) return true;
+    failed_.push_back(pointer);
+    return false;
+  }
+
+ private:
+  const std::size_t count_max_;
+  std::vector<PageRef> pages_;
+  std::vector<NodePointer> failed_;
+};
+
+StoreImpl::StoreImpl(BlockDevice& device, const Clock& clock, const Label& label,
+                     const StoreOpenOptions& options)
     : device_(device),
       clock_(clock),
       label_(label),
       layout_(LayoutOf(label)),
       uuid_(ToUuid(label.volume_uuid)),
-      capacity_bytes_(CheckpointCapacity(layout_)) {}
+      dirty_count_max_(PagesOf(options) / kDirtyDivisor),
+      reader_(device, layout_, uuid_),
+      cache_(PagesOf(options)),
+      space_(layout_.node_first_block, layout_.node_block_count / kNodeBlocks),
+      tree_(uuid_, cache_, space_) {}
 
 Result<std::unique_ptr<Store>> StoreImpl::Open(BlockDevice& device, const Clock& clock,
-                                               bool read_only) {
+                                               const StoreOpenOptions& options) {
+  const bool read_only = options.read_only;
   const auto loaded = FILER_TRY(LoadLabel(device));
   if (!read_only && loaded.label.ro_compat != 0) {
     return Error(
@@ -64,7 +117,7 @@ Result<std::unique_ptr<Store>> StoreImpl::Open(BlockDevice& device, const Clock&
   if (!read_only && device.Info().is_read_only) {
     return Error(Errc::kReadOnly, "open: the device is read-only");
   }
-  std::unique_ptr<StoreImpl> store(new StoreImpl(device, clock, loaded.label));
+  std::unique_ptr<StoreImpl> store(new StoreImpl(device, clock, loaded.label, options));
   FILER_TRY(store->Recover());
   if (!read_only) {
     if (loaded.is_first_damaged || loaded.is_copy_damaged) {
@@ -79,7 +132,11 @@ Result<std::unique_ptr<Store>> StoreImpl::Open(BlockDevice& device, const Clock&
 
 Result<void> StoreImpl::Recover() {
   root_ = FILER_TRY(LoadUberblock(device_, layout_, uuid_));
-  FILER_TRY(ReadCheckpoint(device_, layout_, root_, tree_, stream_bytes_));
+  FILER_TRY(reader_.Start());
+  const TreeRoot tree_root{root_.root,       root_.root_level, root_.tree_epoch,
+                           root_.node_count, root_.key_count,  root_.key_bytes};
+  FILER_TRY(WalkTree(reader_, tree_root, cache_, space_));
+  tree_.Start(tree_root);
   GroupPlace head;
   head.uuid = uuid_;
   head.log_epoch = root_.log_epoch;
@@ -91,9 +148,6 @@ Result<void> StoreImpl::Recover() {
       ReplayLog(device_, ring, head, [this](const GroupHeader& header, std::string_view payload) {
         return ApplyGroup(header, payload);
       }));
-  if (stream_bytes_ > capacity_bytes_) {
-    return Error(Errc::kCorrupt, "log: its transactions do not fit the checkpoint area");
-  }
   recovered_groups_ = end.group_count;
   recovered_lsn_ = end.next.first_lsn - 1;
   mount_epoch_ = root_.mount_epoch;
@@ -117,19 +171,36 @@ Result<void> StoreImpl::ApplyGroup(const GroupHeader& header, std::string_view p
 
 Result<void> StoreImpl::ApplyTransaction(std::string_view& payload) {
   auto view = FILER_TRY(TakeTransaction(payload));
+  std::vector<TreeChange> changes;
   for (std::uint32_t change = 0; change < view.change_count; ++change) {
     const auto pair = FILER_TRY(TakePair(view.pairs));
     if (!pair) return Error(Errc::kCorrupt, "a change is cut short");
-    Apply(pair->key, pair->value);
+    changes.push_back({pair->key, pair->value});
   }
   if (!view.pairs.empty()) return Error(Errc::kCorrupt, "more bytes than changes");
-  return Ok();
+  Held held;
+  for (;;) {
+    NodeTree::Needs needs;
+    Misses misses;
+    if (tree_.Prepare(changes, needs, misses) == NodeTree::Step::kDone) {
+      if (needs.unit_count > space_.free_count()) {
+        return Error(Errc::kCorrupt, "it does not fit the node region");
+      }
+      tree_.Apply(changes);
+      cache_.Trim();
+      return Ok();
+    }
+    FILER_TRY(Load(misses, held));
+  }
 }
 
 // A new log epoch, durable before anybody is served: what the log held is in a checkpoint then, and
 // its groups are stale.
 Result<void> StoreImpl::StartMount() {
-  buffers_ = FILER_TRY(AllocateCheckpointBuffers(device_));
+  // What was read may be in the device's cache only, if it was the process that died. The nodes
+  // that the checkpoint before needs are overwritten from here on: nothing may lead back to it.
+  FILER_TRY(FlushIfCached(device_));
+  buffers_ = FILER_TRY(AllocateRunBuffers(device_));
   auto root = root_;
   root.epoch += 1;
   root.mount_epoch += 1;
@@ -139,9 +210,13 @@ Result<void> StoreImpl::StartMount() {
   root.is_clean = 0;
   if (recovered_groups_ > 0) {
     root.checkpoint_lsn = recovered_lsn_;
-    FILER_TRY(WriteSnapshot(tree_.TakeSnapshot(), root));
+    const auto frozen = tree_.Freeze();
+    const auto sealed = FILER_TRY(WriteFrozen(frozen, root));
+    FILER_TRY(WriteUberblock(device_, layout_, root, buffers_[0]));
+    Thaw(frozen, sealed);
+  } else {
+    FILER_TRY(WriteUberblock(device_, layout_, root, buffers_[0]));
   }
-  FILER_TRY(WriteUberblock(device_, layout_, root, buffers_[0]));
   root_ = root;
   mount_epoch_ = root.mount_epoch;
   GroupPlace head;
@@ -153,32 +228,54 @@ Result<void> StoreImpl::StartMount() {
   return Ok();
 }
 
-// Writes the area that `root` does not point to, and points it there. Durable on return.
-Result<void> StoreImpl::WriteSnapshot(const CowTree::Snapshot& snapshot, Uberblock& root) {
+// Writes what changed since the checkpoint before, and points `root` there. Durable on return.
+Result<SealedNodes> StoreImpl::WriteFrozen(const NodeTree::Frozen& frozen, Uberblock& root) {
   const auto started_ns = clock_.MonotonicNs();
-  const auto area = root.checkpoint_id == 0 ? 0U : 1U - root.checkpoint_area;
-  const auto extent =
-      FILER_TRY(WriteCheckpoint(device_, layout_, uuid_, root.epoch, area, snapshot, buffers_));
+  auto sealed = FILER_TRY(WriteNodes(device_, frozen.pages, buffers_));
   FILER_TRY(FlushIfCached(device_));
-  root.checkpoint_id = extent.id;
-  root.checkpoint_area = extent.area;
-  root.checkpoint_crc32c = extent.crc32c;
-  root.checkpoint_bytes = extent.bytes;
-  root.checkpoint_chunks = extent.chunks;
-  root.key_count = extent.key_count;
+  root.tree_epoch = frozen.root.epoch;
+  root.root = frozen.root.pointer;
+  const auto is_written = sealed.find(root.root.block);
+  if (is_written != sealed.end()) root.root.crc32c = is_written->second;
+  root.root_level = frozen.root.level;
+  root.node_count = frozen.root.node_count;
+  root.key_count = frozen.root.key_count;
+  root.key_bytes = frozen.root.key_bytes;
+  written_count_.fetch_add(frozen.pages.size(), std::memory_order_relaxed);
   checkpoint_count_.fetch_add(1, std::memory_order_relaxed);
   checkpoint_ns_.fetch_add(static_cast<std::uint64_t>(clock_.MonotonicNs() - started_ns),
                            std::memory_order_relaxed);
-  return Ok();
+  return sealed;
 }
 
-Result<void> StoreImpl::RunCheckpoint(bool is_clean) {
+// The checkpoint is durable: its nodes are clean, and what earlier ones alone needed is free.
+void StoreImpl::Thaw(const NodeTree::Frozen& frozen, const SealedNodes& sealed) {
+  const std::span<const PageRef> pages(frozen.pages);
+  const auto in_parts = [&](const auto& call) {
+    for (std::size_t at = 0; at < pages.size(); at += kPagesPerThaw) {
+      const std::unique_lock lock(map_mutex_);
+      call(pages.subspan(at, std::min(kPagesPerThaw, pages.size() - at)));
+    }
+  };
+  in_parts([&](std::span<const PageRef> part) { tree_.SetChecksums(part, sealed); });
+  {
+    const std::unique_lock lock(map_mutex_);
+    tree_.SetOpenChecksums(frozen.root.epoch, sealed);
+    space_.Release(frozen.root.epoch);
+  }
+  in_parts([&](std::span<const PageRef> part) { tree_.SetClean(part); });
+  const std::unique_lock lock(map_mutex_);
+  dirty_count_.store(tree_.dirty_count(), std::memory_order_relaxed);
+}
+
+Result<void> StoreImpl::RunCheckpoint(Reason reason) {
   FILER_TRY(log_->Health());
   std::unique_lock lock(map_mutex_);
   const auto cut = log_->Cut();
-  const bool is_new = cut.lsn != root_.checkpoint_lsn;
-  if (!is_new && !is_clean) return Ok();
-  const auto snapshot = tree_.TakeSnapshot();
+  const bool has_tree = cut.lsn != root_.checkpoint_lsn || reason == Reason::kSpace;
+  if (!has_tree && reason != Reason::kClose) return Ok();
+  NodeTree::Frozen frozen;
+  if (has_tree) frozen = tree_.Freeze();
   lock.unlock();
 
   // The log up to the cut must be written before its place is given away.
@@ -188,16 +285,20 @@ Result<void> StoreImpl::RunCheckpoint(bool is_clean) {
   root.checkpoint_lsn = cut.lsn;
   root.log_head_position = cut.position;
   root.log_head_prev_crc32c = cut.prev_crc32c;
-  root.is_clean = is_clean ? 1 : 0;
-  Result<void> written = Ok();
-  if (is_new) written = WriteSnapshot(snapshot, root);
-  if (written.has_value()) written = WriteUberblock(device_, layout_, root, buffers_[0]);
+  root.is_clean = reason == Reason::kClose ? 1 : 0;
+  SealedNodes sealed;
+  const auto write = [&]() -> Result<void> {
+    if (has_tree) sealed = FILER_TRY(WriteFrozen(frozen, root));
+    return WriteUberblock(device_, layout_, root, buffers_[0]);
+  };
+  const auto written = write();
   if (!written.has_value()) {
     const Error error(Errc::kIo, "checkpoint: " + written.error().message());
     log_->Fail(error);
     return error;
   }
   root_ = root;
+  if (has_tree) Thaw(frozen, sealed);
   log_->Trim(cut.position);
   return Ok();
 }
@@ -205,85 +306,91 @@ Result<void> StoreImpl::RunCheckpoint(bool is_clean) {
 Result<void> StoreImpl::Checkpoint() {
   if (log_ == nullptr) return Error(Errc::kReadOnly);
   MutexLock lock(checkpoint_mutex_);
-  return RunCheckpoint(false);
+  return RunCheckpoint(Reason::kChanged);
 }
 
 Result<void> StoreImpl::Close() {
   if (log_ == nullptr) return Ok();
   MutexLock lock(checkpoint_mutex_);
-  return RunCheckpoint(true);
+  return RunCheckpoint(Reason::kClose);
 }
 
-std::uint64_t StoreImpl::PairBytesOf(std::string_view key) const {
-  const auto value = tree_.Find(key);
-  return value ? PairBytes(key.size(), value->size()) : 0;
-}
-
-bool StoreImpl::FitsCheckpoint(const Transaction& transaction) const {
-  std::uint64_t put_bytes = 0;
-  bool has_erase = false;
-  for (const auto& change : transaction.changes()) {
-    if (change.value) {
-      put_bytes += PairBytes(change.key.size(), change.value->size());
-    } else {
-      has_erase = true;
-    }
-  }
-  const auto reserve = capacity_bytes_ / kReserveDivisor;
-  if (stream_bytes_ + put_bytes <= capacity_bytes_ - reserve) return true;
-  // Close to the end: count exactly, the last change of each key.
-  std::map<std::string_view, std::uint64_t> after;
-  for (const auto& change : transaction.changes()) {
-    after[change.key] = change.value ? PairBytes(change.key.size(), change.value->size()) : 0;
-  }
-  std::uint64_t added = 0;
-  std::uint64_t removed = 0;
-  for (const auto& [key, bytes] : after) {
-    added += bytes;
-    removed += PairBytesOf(key);
-  }
-  if (added <= removed) return true;
-  return stream_bytes_ + added - removed <= capacity_bytes_ - (has_erase ? 0 : reserve);
-}
-
-void StoreImpl::Apply(std::string_view key, std::optional<std::string_view> value) {
-  stream_bytes_ -= PairBytesOf(key);
-  if (value) {
-    tree_.Put(key, *value);
-    stream_bytes_ += PairBytes(key.size(), value->size());
-  } else {
-    tree_.Erase(key);
-  }
+bool StoreImpl::HasSpaceFor(const NodeTree::Needs& needs) const {
+  const auto reserve = std::max(kReserveUnitsLeast, space_.unit_count() / kReserveDivisor);
+  auto held_back = needs.is_growing ? reserve : 0;
+  if (needs.has_erase) held_back /= 2;
+  return needs.unit_count + held_back <= space_.free_count();
 }
 
 Result<Lsn> StoreImpl::Commit(Transaction transaction) {
   if (log_ == nullptr) return Error(Errc::kReadOnly);
   if (transaction.empty()) return log_->LastLsn();
   const auto record = FILER_TRY(Encode(transaction));
-  for (;;) {
+  const auto changes = ChangesOf(transaction);
+  Held held;
+  for (int checkpoints = 0;;) {
     FILER_TRY(log_->Health());
     std::unique_lock lock(map_mutex_);
-    if (!FitsCheckpoint(transaction)) {
-      return Error(Errc::kNoSpace,
-                   "metadata: the checkpoint area is full; delete files or use a larger volume");
+    NodeTree::Needs needs;
+    Misses misses;
+    if (tree_.Prepare(changes, needs, misses) == NodeTree::Step::kMiss) {
+      lock.unlock();
+      FILER_TRY(Load(misses, held));
+      continue;
+    }
+    if (!HasSpaceFor(needs)) {
+      const bool is_hopeless = space_.pending_count() == 0 || checkpoints++ == kCheckpointsForSpace;
+      lock.unlock();
+      if (is_hopeless) {
+        return Error(Errc::kNoSpace,
+                     "metadata: the node region is full; delete files or use a larger volume");
+      }
+      FILER_TRY(MakeNodeRoom());
+      continue;
     }
     const auto lsn = log_->TryAppend(record);
-    if (lsn) {
-      for (const auto& change : transaction.changes()) Apply(change.key, change.value);
-      ++commit_count_;
+    if (!lsn) {
       lock.unlock();
-      FILER_TRY(log_->LimitBacklog());
-      return *lsn;
+      FILER_TRY(MakeLogRoom(record.size()));
+      continue;
     }
+    tree_.Apply(changes);
+    cache_.Trim();
+    ++commit_count_;
+    dirty_count_.store(tree_.dirty_count(), std::memory_order_relaxed);
     lock.unlock();
-    FILER_TRY(MakeLogRoom(record.size()));
+    LimitDirty();
+    FILER_TRY(log_->LimitBacklog());
+    return *lsn;
   }
+}
+
+// Many dirty nodes: somebody writes them. Twice as many: everybody waits for it. A failure is the
+// next commit's to tell: this one is made.
+void StoreImpl::LimitDirty() {
+  if (dirty_count_.load(std::memory_order_relaxed) <= dirty_count_max_) return;
+  if (!checkpoint_mutex_.try_lock()) {
+    if (dirty_count_.load(std::memory_order_relaxed) <= 2 * dirty_count_max_) return;
+    checkpoint_mutex_.lock();
+  }
+  Result<void> checkpoint = Ok();
+  if (dirty_count_.load(std::memory_order_relaxed) > dirty_count_max_) {
+    checkpoint = RunCheckpoint(Reason::kChanged);
+  }
+  checkpoint_mutex_.unlock();
+  if (!checkpoint.has_value()) FILER_LOG_ERROR("{}", checkpoint.error().message());
+}
+
+// One step of the way on which freed nodes become free.
+Result<void> StoreImpl::MakeNodeRoom() {
+  MutexLock lock(checkpoint_mutex_);
+  return RunCheckpoint(Reason::kSpace);
 }
 
 Result<void> StoreImpl::MakeLogRoom(std::size_t record_bytes) {
   MutexLock lock(checkpoint_mutex_);
   if (log_->HasRoom(record_bytes)) return Ok();  // another thread's checkpoint has made it
-  return RunCheckpoint(false);
+  return RunCheckpoint(Reason::kChanged);
 }
 
 Result<void> StoreImpl::Sync(Lsn lsn) {
@@ -294,7 +401,7 @@ Result<void> StoreImpl::Sync(Lsn lsn) {
   }
   if (!checkpoint_mutex_.try_lock()) return Ok();  // somebody is at it
   // Its failure is the next commit's to tell: what this caller asked for is durable.
-  const auto checkpoint = RunCheckpoint(false);
+  const auto checkpoint = RunCheckpoint(Reason::kChanged);
   checkpoint_mutex_.unlock();
   if (!checkpoint.has_value()) FILER_LOG_ERROR("{}", checkpoint.error().message());
   return Ok();
@@ -304,26 +411,65 @@ Lsn StoreImpl::LastLsn() const { return log_ == nullptr ? recovered_lsn_ : log_-
 
 Lsn StoreImpl::DurableLsn() const { return log_ == nullptr ? recovered_lsn_ : log_->DurableLsn(); }
 
-Result<std::string> StoreImpl::Get(std::string_view key) const {
-  std::shared_lock lock(map_mutex_);
-  const auto value = tree_.Find(key);
-  if (!value) return Error(Errc::kNotFound);
-  return std::string(*value);
+Result<void> StoreImpl::Load(const Misses& misses, Held& held) const {
+  std::vector<PageRef> pages;
+  for (const auto& miss : misses) {
+    auto page = reader_.Read(miss.pointer, miss.level);
+    if (page.has_value()) {
+      pages.push_back(std::move(page).value());
+    } else if (page.error() != Errc::kCorrupt || held.IsSecondFailure(miss.pointer)) {
+      return page.error();
+    }
+  }
+  read_count_.fetch_add(misses.size(), std::memory_order_relaxed);
+  const std::unique_lock lock(map_mutex_);
+  for (auto& page : pages) held.Add(cache_.AddRead(std::move(page)));
+  return Ok();
 }
 
-void StoreImpl::Scan(
+// Runs `attempt` under the shared lock until it misses nothing. False: what it looked for is not
+// there.
+template <typename Attempt>
+Result<bool> StoreImpl::Read(Attempt attempt) const {
+  std::optional<Held> held;
+  for (;;) {
+    Misses misses;
+    {
+      const std::shared_lock lock(map_mutex_);
+      const auto step = attempt(misses);
+      if (step == NodeTree::Step::kDamaged) {
+        return Error(Errc::kCorrupt, "metadata: the pieces of a value do not make up its length");
+      }
+      if (step != NodeTree::Step::kMiss) return step == NodeTree::Step::kDone;
+    }
+    if (!held) held.emplace(kHeldPagesMax);
+    FILER_TRY(Load(misses, *held));
+  }
+}
+
+Result<std::string> StoreImpl::Get(std::string_view key) const {
+  std::string value;
+  const bool is_there =
+      FILER_TRY(Read([&](Misses& misses) { return tree_.Find(key, value, misses); }));
+  if (!is_there) return Error(Errc::kNotFound);
+  return value;
+}
+
+Result<void> StoreImpl::Scan(
     std::string_view from, std::string_view to,
     const std::function<bool(std::string_view key, std::string_view value)>& visit) const {
-  std::shared_lock lock(map_mutex_);
-  tree_.Scan(from, to, visit);
+  std::string next(from);
+  FILER_TRY(Read([&](Misses& misses) { return tree_.Scan(next, to, visit, misses); }));
+  return Ok();
 }
 
 Result<std::pair<std::string, std::string>> StoreImpl::Last(std::string_view from,
                                                             std::string_view to) const {
-  std::shared_lock lock(map_mutex_);
-  const auto found = tree_.Last(from, to);
-  if (!found) return Error(Errc::kNotFound);
-  return std::pair<std::string, std::string>(found->first, found->second);
+  std::pair<std::string, std::string> found;
+  const bool is_there =
+      FILER_TRY(Read([&](Misses& misses) { return tree_.Last(from, to, found, misses); }));
+  if (!is_there) return Error(Errc::kNotFound);
+  return found;
 }
 
 StoreGeometry StoreImpl::Geometry() const {
@@ -357,8 +503,14 @@ StoreCounters StoreImpl::Counters() const {
   counters.recovered_groups = recovered_groups_;
   std::shared_lock lock(map_mutex_);
   counters.commits = commit_count_;
-  counters.keys = tree_.size();
-  counters.key_bytes = stream_bytes_ - tree_.size() * PairBytes(0, 0);
+  counters.keys = tree_.key_count();
+  counters.key_bytes = tree_.key_bytes();
+  counters.node_units = space_.unit_count();
+  counters.free_node_units = space_.free_count();
+  counters.cached_nodes = cache_.size();
+  counters.dirty_nodes = tree_.dirty_count();
+  counters.nodes_read = read_count_.load(std::memory_order_relaxed);
+  counters.nodes_written = written_count_.load(std::memory_order_relaxed);
   return counters;
 }
 

@@ -51,7 +51,8 @@ Result<void> WriteZeroes(BlockDevice& device, std::uint64_t first_block, std::ui
 
 // Of two reasons why a label cannot be used, the one that says more.
 Error MoreTelling(const Error& first, const Error& copy) {
-  for (const auto code : {Errc::kNewerVersion, Errc::kTooSmall, Errc::kCorrupt}) {
+  for (const auto code :
+       {Errc::kNewerVersion, Errc::kNotSupported, Errc::kTooSmall, Errc::kCorrupt}) {
     if (first == code) return first;
     if (copy == code) return copy;
   }
@@ -82,7 +83,7 @@ Result<void> RefuseForeignOverwrite(BlockDevice& device) {
   }
   if (existing.error() == Errc::kNotOurs) return Ok();
   if (existing.error() == Errc::kCorrupt || existing.error() == Errc::kNewerVersion ||
-      existing.error() == Errc::kTooSmall) {
+      existing.error() == Errc::kNotSupported || existing.error() == Errc::kTooSmall) {
     return Error(Errc::kExists, "there is a volume already, though it cannot be used (" +
                                     existing.error().message() +
                                     "); format with overwrite to destroy it");
@@ -124,8 +125,9 @@ Result<LoadedLabel> LoadLabel(BlockDevice& device) {
                                                               ToUuid(first.value().volume_uuid));
     return loaded;
   }
-  if (first.error() == Errc::kNewerVersion || first.error() == Errc::kTooSmall)
-    return first.error();
+  for (const auto code : {Errc::kNewerVersion, Errc::kNotSupported, Errc::kTooSmall}) {
+    if (first.error() == code) return first.error();
+  }
   const auto copy = decode_at(device_blocks - 1);
   if (!copy.has_value()) return MoreTelling(first.error(), copy.error());
   LoadedLabel loaded{copy.value()};

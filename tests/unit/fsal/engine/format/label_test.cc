@@ -24,11 +24,11 @@ TEST(PlanVolume, SizesThePartsByTheVolume) {
   EXPECT_TRUE(PlanVolume(64 * kMiB - 1).error() == Errc::kTooSmall);
   const auto small = PlanVolume(64 * kMiB).value();
   EXPECT_EQ(small.log_block_count, 8 * kMiB / 4096);
-  EXPECT_EQ(small.area_block_count, 16 * kMiB / 4096);
+  EXPECT_EQ(small.node_block_count, 32 * kMiB / 4096);
   EXPECT_GT(small.data_block_count, 16 * kMiB / 4096);
   const auto large = PlanVolume(1 << 20 | 64ULL * 1024 * 1024 * kMiB).value();
   EXPECT_EQ(large.log_block_count, 1024 * kMiB / 4096);
-  EXPECT_EQ(large.area_block_count, 2ULL * 1024 * 1024 * kMiB / 4096);
+  EXPECT_EQ(large.node_block_count, 4ULL * 1024 * 1024 * kMiB / 4096);
   EXPECT_EQ(large.data_first_block + large.data_block_count, large.block_count - 1);
 }
 
@@ -62,6 +62,16 @@ TEST(DecodeLabel, RefusesEveryFlippedBit) {
     ASSERT_TRUE(decoded.error() == (bit < 64 ? Errc::kNotOurs : Errc::kCorrupt)) << bit;
     bytes[bit / 8] ^= static_cast<std::byte>(1 << bit % 8);
   }
+}
+
+// Version 1 was never released; its volumes are told from damaged ones.
+TEST(DecodeLabel, SaysThatAVersionIsTooOld) {
+  const auto layout = PlanVolume(100 * kMiB).value();
+  auto label = Sealed(layout, 0);
+  label.version = 1;
+  Seal(label);
+  const auto decoded = DecodeLabel(BytesOf(label), 0, layout.block_count);
+  EXPECT_TRUE(decoded.error() == Errc::kNotSupported) << decoded.error().message();
 }
 
 TEST(DecodeLabel, RefusesAnotherPlaceAndACutDevice) {

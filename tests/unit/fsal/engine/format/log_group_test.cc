@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "fsal/engine/format/label.h"
+
 namespace filer::engine {
 namespace {
 
@@ -64,7 +66,7 @@ TEST(LogGroup, RefusesWhatCannotBeWithMendedChecksums) {
   EXPECT_TRUE(is_refused([](GroupHeader& h) { h.last_lsn = 9; }));
   EXPECT_TRUE(is_refused([](GroupHeader& h) { h.last_lsn = UINT64_MAX; }));
   EXPECT_TRUE(is_refused([](GroupHeader& h) { h.durable_lsn = 10; }));
-  EXPECT_TRUE(is_refused([](GroupHeader& h) { h.version = 2; }));
+  EXPECT_TRUE(is_refused([](GroupHeader& h) { h.version = kFormatVersion + 1; }));
   EXPECT_TRUE(is_refused([](GroupHeader& h) { h.reserved[0] = 1; }));
 }
 

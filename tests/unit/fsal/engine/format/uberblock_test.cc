@@ -4,8 +4,6 @@
 
 #include <functional>
 
-#include "fsal/engine/format/checkpoint_chunk.h"
-
 namespace filer::engine {
 namespace {
 
@@ -21,9 +19,12 @@ Uberblock Sample() {
   root.own_block = kBlock;
   root.epoch = 5;
   root.mount_epoch = 2;
-  root.checkpoint_id = 4;
-  root.checkpoint_bytes = 3 * kChunkPayloadBytesMax;
-  root.checkpoint_chunks = 3;
+  root.tree_epoch = 4;
+  root.root.block = kLayout.node_first_block + 8;
+  root.root.birth_epoch = 4;
+  root.root_level = 1;
+  root.node_count = 3;
+  root.key_count = 100;
   Seal(root);
   return root;
 }
@@ -56,14 +57,18 @@ TEST(DecodeUberblock, RefusesWhatCannotBeWithMendedChecksums) {
       [](Uberblock& u) { u.mount_epoch = UINT64_MAX; },
       [](Uberblock& u) { u.checkpoint_lsn = UINT64_MAX; },
       [](Uberblock& u) { u.log_head_position = UINT64_MAX; },
-      [](Uberblock& u) { u.checkpoint_area = 2; },
-      [](Uberblock& u) { u.checkpoint_id = 6; },
-      [](Uberblock& u) { u.checkpoint_chunks = 4; },
-      [](Uberblock& u) { u.checkpoint_bytes = UINT64_MAX; },
+      [](Uberblock& u) { u.tree_epoch = UINT64_MAX; },
+      [](Uberblock& u) { u.root.birth_epoch = 5; },
+      [](Uberblock& u) { u.root.block = kLayout.node_first_block - 1; },
       [](Uberblock& u) {
-        u.checkpoint_bytes = 17 * kChunkPayloadBytesMax;
-        u.checkpoint_chunks = 17;
+        u.root.block = kLayout.node_first_block + kLayout.node_block_count - kNodeBlocks + 1;
       },
+      [](Uberblock& u) { u.root.block = UINT64_MAX; },
+      [](Uberblock& u) { u.root.block = 0; },
+      [](Uberblock& u) { u.root_level = kNodeLevelMax + 1; },
+      [](Uberblock& u) { u.node_count = 0; },
+      [](Uberblock& u) { u.key_count = 0; },
+      [](Uberblock& u) { u.node_count = kLayout.node_block_count; },
       [](Uberblock& u) { u.is_clean = 2; },
       [](Uberblock& u) { u.version = 0; },
       [](Uberblock& u) { u.reserved[100] = 1; },

@@ -71,11 +71,12 @@ TEST_F(CheckTest, FindsLostKeys) {
   for (const char letter : {'I', 'D', 'N', 'P', 'E', 'C'}) {
     const std::string text = After([&](const Store& store, Transaction& transaction) {
       std::string last;
-      store.Scan(StartOfLetter(letter), EndOfLetter(letter),
-                 [&](std::string_view key, std::string_view) {
-                   last = std::string(key);
-                   return true;
-                 });
+      const auto scanned = store.Scan(StartOfLetter(letter), EndOfLetter(letter),
+                                      [&](std::string_view key, std::string_view) {
+                                        last = std::string(key);
+                                        return true;
+                                      });
+      EXPECT_TRUE(scanned.has_value());
       transaction.Erase(last);
     });
     EXPECT_NE(text, "") << letter;
@@ -121,10 +122,11 @@ TEST_F(CheckTest, TakesHostileValues) {
     {
       const auto store = Store::Open(*device, SystemClock(), false).value();
       std::vector<std::pair<std::string, std::string>> all;
-      store->Scan("", "", [&](std::string_view key, std::string_view value) {
+      const auto scanned = store->Scan("", "", [&](std::string_view key, std::string_view value) {
         all.emplace_back(key, value);
         return true;
       });
+      ASSERT_TRUE(scanned.has_value());
       Transaction transaction;
       for (int damage = 0; damage < 3; ++damage) {
         auto [key, value] = all[random() % all.size()];

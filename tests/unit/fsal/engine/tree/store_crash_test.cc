@@ -1,6 +1,7 @@
 // Power cuts and failing requests at every point of the store's life.
 #include <gtest/gtest.h>
 
+#include "fsal/engine/format/label.h"
 #include "tests/unit/fsal/engine/tree/store_fixture.h"
 
 namespace filer::engine {
@@ -15,7 +16,7 @@ struct History {
 
 // Opens what a crash left and compares. Returns how many transactions it holds; nullopt: failed.
 std::optional<Lsn> Verify(SimDevice& device, const History& history) {
-  auto opened = Store::Open(device, SystemClock(), false);
+  auto opened = Store::Open(device, SystemClock(), SmallCache());
   EXPECT_TRUE(opened.has_value()) << opened.error().message();
   if (!opened.has_value()) return std::nullopt;
   const auto& store = *opened.value();
@@ -39,14 +40,18 @@ void VerifyWithSecondCrash(const SimImage& image, const History& history, std::u
 
 class CrashWorkload {
  public:
-  explicit CrashWorkload(std::uint64_t seed) : random_(seed), device_(NewDevice({.seed = seed})) {}
+  explicit CrashWorkload(std::uint64_t seed, StoreOpenOptions options = {}, int key_count = 30)
+      : random_(seed),
+        device_(NewDevice({.seed = seed})),
+        options_(options),
+        key_count_(static_cast<std::uint64_t>(key_count)) {}
 
   void Run(int rounds, int steps, std::size_t value_bytes_max, std::uint64_t stride) {
     ASSERT_TRUE(Store::Format(*device_, Named()).has_value());
     for (int round = 0; round < rounds && !::testing::Test::HasFailure(); ++round) {
       stride_ = stride;
       Watch();
-      auto store = MustOpen(*device_);
+      auto store = MustOpen(*device_, options_);
       ASSERT_NE(store, nullptr);
       history_.mount_epoch = store->MountEpoch();
       for (int step = 0; step < steps; ++step) Step(*store, value_bytes_max);
@@ -85,7 +90,7 @@ class CrashWorkload {
   }
 
   void Step(Store& store, std::size_t value_bytes_max) {
-    auto transaction = RandomTransaction(random_, 30, value_bytes_max);
+    auto transaction = RandomTransaction(random_, key_count_, value_bytes_max);
     auto state = history_.states.back();
     ApplyTo(state, transaction);
     // The log may be written from within Commit, but not with this transaction before it has an
@@ -115,6 +120,8 @@ class CrashWorkload {
 
   std::mt19937_64 random_;
   std::unique_ptr<SimDevice> device_;
+  const StoreOpenOptions options_;
+  const std::uint64_t key_count_;
   History history_;
   std::uint64_t stride_ = 1;
   std::uint64_t requests_ = 0;
@@ -137,6 +144,68 @@ TEST(StoreCrash, LargeTransactionsAcrossTheRingsEnd) {
   workload.Run(IsLongRun() ? 50 : 2, 120, 120'000, IsLongRun() ? 3 : 11);
   RecordProperty("crash_states", static_cast<int>(workload.states()));
   EXPECT_GT(workload.states(), 50U);
+}
+
+// A tree of several levels and a cache that holds a small part: checkpoints come by themselves.
+TEST(StoreCrash, ATreeLargerThanItsCache) {
+  const auto seed = TestSeed() + 2;
+  SCOPED_TRACE(seed);
+  CrashWorkload workload(seed, SmallCache(), 1500);
+  workload.Run(IsLongRun() ? 50 : 3, 300, 1500, IsLongRun() ? 3 : 61);
+  RecordProperty("crash_states", static_cast<int>(workload.states()));
+  EXPECT_GT(workload.states(), 50U);
+}
+
+// The process dies when the uberblock of a checkpoint is in the disk's cache and not durable. The
+// next one reads it, and overwrites what only the checkpoint before needs: the power cut after that
+// must not lead back there.
+TEST(StoreCrash, APowerCutAfterAKillNeedsNothingThatWasOverwritten) {
+  auto device = NewDevice();
+  ASSERT_TRUE(Store::Format(*device, Named()).has_value());
+  const auto layout = PlanVolume(64 << 20).value();
+  const auto rings_end = (layout.uberblock_first_block + 128) * 4096;
+  History history;
+  const auto put = [&](Store& store, const std::string& key, const std::string& value) {
+    auto state = history.states.back();
+    state[key] = value;
+    history.states.push_back(std::move(state));
+    return PutOne(store, key, value);
+  };
+  {
+    auto store = MustOpen(*device);
+    history.mount_epoch = store->MountEpoch();
+    for (int at = 0; at < 300; ++at) put(*store, std::to_string(at), std::string(900, 'a'));
+    ASSERT_TRUE(store->Checkpoint().has_value());
+    for (int at = 0; at < 300; ++at) put(*store, std::to_string(at), std::string(900, 'b'));
+    int uberblocks = 0;
+    device->SetFaultHook([&](const BlockRequest& request, std::uint64_t) {
+      if (request.operation == BlockOperation::kWrite && request.offset_bytes < rings_end) {
+        ++uberblocks;
+      }
+      const bool is_hit = uberblocks == 2 && request.operation == BlockOperation::kFlush;
+      return SimVerdict{is_hit ? SimFault::kFail : SimFault::kNone, Errc::kIo};
+    });
+    EXPECT_FALSE(store->Checkpoint().has_value());
+    EXPECT_EQ(uberblocks, 2);
+  }
+  device->SetFaultHook({});
+  EXPECT_EQ(device->UnstableCount(), 2U);
+  history.acknowledged = 600;
+  std::uint64_t seed = 0;
+  device->SetStepHook([&](SimDevice& now, const BlockRequest& request) {
+    if (request.operation == BlockOperation::kRead || ::testing::Test::HasFailure()) return;
+    for (int at = 0; at < 3; ++at) {
+      auto after = DeviceOn(now.CrashImage(++seed));
+      Verify(*after, history);
+    }
+  });
+  auto store = MustOpen(*device);
+  history.mount_epoch = 0;  // a crash may take this mount back
+  for (int round = 0; round < 3; ++round) {
+    for (int at = 0; at < 300; ++at) put(*store, std::to_string(at), std::string(900, 'c'));
+    ASSERT_TRUE(store->Checkpoint().has_value());
+  }
+  EXPECT_GT(seed, 30U);
 }
 
 TEST(StoreCrash, FormatLeavesTheOldVolumeNoneOrTheNewOne) {

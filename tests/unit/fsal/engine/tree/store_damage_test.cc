@@ -14,6 +14,14 @@ struct Volume {
   Model model;
   Lsn lsn = 0;
   VolumeLayout layout = PlanVolume(64 << 20).value();
+
+  // Format 1, open 2, checkpoints 3 and 4.
+  Uberblock Root() const {
+    Uberblock root;
+    image.Read(UberblockBlock(layout, 0, 4) * kMetaBlockBytes,
+               std::as_writable_bytes(std::span(&root, 1)));
+    return root;
+  }
 };
 
 // Two checkpoints and, behind the second, ten groups in the log: killed, not closed.
@@ -107,15 +115,53 @@ TEST(StoreDamage, ABitInAnUberblockIsHarmless) {
   EXPECT_TRUE(newest.contains(Outcome::kSame));
 }
 
-TEST(StoreDamage, ABitInTheCheckpointIsRefused) {
+TEST(StoreDamage, ABitInANodeOfTheTreeIsRefused) {
   const auto volume = MakeVolume();
-  const auto outcomes = FlipBits(volume, volume.layout.area_first_block[1], 2, 300);
+  const auto root = volume.Root();
+  EXPECT_GT(root.node_count, 0U);
+  const auto outcomes = FlipBits(volume, root.root.block, kNodeBlocks, 300);
+  EXPECT_EQ(outcomes.size(), 1U);
   EXPECT_TRUE(outcomes.contains(Outcome::kRefused));
-  EXPECT_FALSE(outcomes.contains(Outcome::kLostLastGroup));
-  // The other area is not in use.
-  const auto other = FlipBits(volume, volume.layout.area_first_block[0], 2, 50);
-  EXPECT_EQ(other.size(), 1U);
-  EXPECT_TRUE(other.contains(Outcome::kSame));
+  // Nodes of the checkpoint before are not in use; nothing else is wrong either.
+  const auto others = FlipBits(volume, volume.layout.node_first_block, 40 * kNodeBlocks, 300);
+  EXPECT_TRUE(others.contains(Outcome::kSame));
+  EXPECT_FALSE(others.contains(Outcome::kLostLastGroup));
+}
+
+// The walk at mount does not read the pieces of long values: who reads the value finds the damage.
+TEST(StoreDamage, ABitInAPieceOfALongValueIsFoundWhenItIsRead) {
+  auto device = NewDevice();
+  ASSERT_TRUE(Store::Format(*device, Named()).has_value());
+  const std::string value(100'000, 'v');
+  auto store = MustOpen(*device);
+  PutOne(*store, "long", value);
+  PutOne(*store, "short", "1");
+  ASSERT_TRUE(store->Close().has_value());
+  store.reset();
+  const auto layout = PlanVolume(64 << 20).value();
+  int found = 0;
+  for (std::uint64_t unit = 0; unit < 12; ++unit) {
+    auto image = device->CurrentImage();
+    image.FlipBit((layout.node_first_block + unit * kNodeBlocks) * kMetaBlockBytes + 9000, 3);
+    auto damaged = DeviceOn(std::move(image));
+    const auto opened = Store::Open(*damaged, SystemClock(), false);
+    if (!opened.has_value()) continue;
+    EXPECT_EQ(opened.value()->Get("short").value(), "1");
+    const auto got = opened.value()->Get("long");
+    if (got.has_value()) {
+      EXPECT_EQ(got.value(), value);
+      continue;
+    }
+    ++found;
+    EXPECT_TRUE(got.error() == Errc::kCorrupt);
+    const auto scanned =
+        opened.value()->Scan("", "", [](std::string_view, std::string_view) { return true; });
+    EXPECT_TRUE(scanned.error() == Errc::kCorrupt);
+    // Writing it anew mends it.
+    PutOne(*opened.value(), "long", value);
+    EXPECT_EQ(opened.value()->Get("long").value(), value);
+  }
+  EXPECT_EQ(found, 7);
 }
 
 // A flipped bit in the last group cannot be told from a write that the crash tore; in all before it
@@ -190,14 +236,14 @@ TEST(StoreDamage, HostileGeometryIsRefused) {
       [](Label& l) { l.log_first_block = UINT64_MAX; },
       [](Label& l) { l.log_block_count = UINT64_MAX; },
       [](Label& l) { l.log_block_count = 0; },
-      [](Label& l) { l.area_first_block[1] = l.area_first_block[0]; },
-      [](Label& l) { l.area_block_count = UINT64_MAX / 4096; },
-      [](Label& l) { l.area_block_count = l.area_block_count - 1; },
+      [](Label& l) { l.node_first_block = l.log_first_block; },
+      [](Label& l) { l.node_block_count = UINT64_MAX / 4096; },
+      [](Label& l) { l.node_block_count = l.node_block_count - 1; },
+      [](Label& l) { l.node_block_count = 0; },
       [](Label& l) { l.data_block_count = l.data_block_count + 1; },
       [](Label& l) { l.uberblock_first_block = 0; },
       [](Label& l) { l.block_count = 0; },
       [](Label& l) { l.block_bytes = 512; },
-      [](Label& l) { l.version = 0; },
       [](Label& l) { l.reserved[7] = 1; },
       [](Label& l) { l.volume_name[0] = '/'; },
       [](Label& l) { l.volume_name[63] = 'x'; },
@@ -209,29 +255,30 @@ TEST(StoreDamage, HostileGeometryIsRefused) {
   }
 }
 
-// A lost write of a checkpoint chunk leaves an older one of the same area there: it must not be
-// taken for the newer.
-TEST(StoreDamage, ALostCheckpointWriteIsRefused) {
-  auto device = NewDevice();
-  ASSERT_TRUE(Store::Format(*device, Named()).has_value());
-  const auto layout = PlanVolume(64 << 20).value();
-  auto store = MustOpen(*device);
-  for (int at = 0; at < 4; ++at) {
-    if (at == 3) {
-      device->SetFaultHook([&](const BlockRequest& request, std::uint64_t) {
-        const auto block = request.offset_bytes / kMetaBlockBytes;
-        const bool is_chunk = request.operation == BlockOperation::kWrite &&
-                              block >= layout.area_first_block[0] &&
-                              block < layout.data_first_block;
-        return SimVerdict{is_chunk ? SimFault::kLose : SimFault::kNone};
-      });
+// A lost or misdirected write of a node leaves an older one there: it must not be taken for the
+// newer.
+TEST(StoreDamage, ALostOrMisdirectedNodeIsRefused) {
+  for (const auto fault : {SimFault::kLose, SimFault::kMisdirect}) {
+    auto device = NewDevice();
+    ASSERT_TRUE(Store::Format(*device, Named()).has_value());
+    const auto layout = PlanVolume(64 << 20).value();
+    auto store = MustOpen(*device);
+    for (int at = 0; at < 8; ++at) {
+      if (at == 7) {
+        device->SetFaultHook([&](const BlockRequest& request, std::uint64_t) {
+          const auto block = request.offset_bytes / kMetaBlockBytes;
+          const bool is_node = request.operation == BlockOperation::kWrite &&
+                               block >= layout.node_first_block && block < layout.data_first_block;
+          return SimVerdict{is_node ? fault : SimFault::kNone};
+        });
+      }
+      PutOne(*store, "k", std::to_string(at));
+      ASSERT_TRUE(store->Checkpoint().has_value());
     }
-    PutOne(*store, "k", std::to_string(at));
-    ASSERT_TRUE(store->Checkpoint().has_value());
+    store.reset();
+    auto after = DeviceOn(device->CurrentImage());
+    EXPECT_TRUE(Store::Open(*after, SystemClock(), false).error() == Errc::kCorrupt);
   }
-  store.reset();
-  auto after = DeviceOn(device->CurrentImage());
-  EXPECT_TRUE(Store::Open(*after, SystemClock(), false).error() == Errc::kCorrupt);
 }
 
 TEST(StoreDamage, GroupsOfAnEarlierFormatAreNotReplayed) {

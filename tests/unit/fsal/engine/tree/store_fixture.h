@@ -48,6 +48,19 @@ inline std::unique_ptr<Store> MustOpen(BlockDevice& device, bool read_only = fal
   return opened.has_value() ? std::move(opened).value() : nullptr;
 }
 
+inline std::unique_ptr<Store> MustOpen(BlockDevice& device, const StoreOpenOptions& options) {
+  auto opened = Store::Open(device, SystemClock(), options);
+  EXPECT_TRUE(opened.has_value()) << opened.error().message();
+  return opened.has_value() ? std::move(opened).value() : nullptr;
+}
+
+// The smallest cache there is: everything that is not dirty is read again and again.
+inline StoreOpenOptions SmallCache() {
+  StoreOpenOptions options;
+  options.cache_bytes = 0;
+  return options;
+}
+
 inline Lsn PutOne(Store& store, std::string key, std::string value) {
   Transaction transaction;
   transaction.Put(std::move(key), std::move(value));
@@ -58,10 +71,11 @@ inline Lsn PutOne(Store& store, std::string key, std::string value) {
 
 inline Model Dump(const Store& store) {
   Model all;
-  store.Scan("", "", [&](std::string_view key, std::string_view value) {
+  const auto scanned = store.Scan("", "", [&](std::string_view key, std::string_view value) {
     all.emplace(key, value);
     return true;
   });
+  EXPECT_TRUE(scanned.has_value()) << scanned.error().message();
   return all;
 }
 

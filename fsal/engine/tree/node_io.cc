@@ -1,0 +1,250 @@
+#include "fsal/engine/tree/node_io.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include "base/assert.h"
+
+namespace filer::engine {
+namespace {
+
+constexpr std::uint32_t kCompletionsPerPoll = 32;
+
+// Nodes that lie one behind another, in one write; while one run is filled, the other is written.
+class RunWriter {
+ public:
+  RunWriter(BlockDevice& device, const RunBuffers& buffers) : device_(device) {
+    for (std::size_t at = 0; at < slots_.size(); ++at) slots_[at].buffer = buffers[at];
+  }
+  ~RunWriter() {
+    for (auto& slot : slots_) Await(slot);
+  }
+
+  // Where the node for `block` is to be put.
+  Result<std::span<std::byte>> Place(std::uint64_t block) {
+    if (used_ > 0 && (block != first_block_ + used_ / kMetaBlockBytes ||
+                      used_ + kNodeBytes > kNodeRunBytesMax)) {
+      FILER_TRY(WriteRun());
+    }
+    if (used_ == 0) first_block_ = block;
+    const auto place = slots_[current_].buffer.bytes().subspan(used_, kNodeBytes);
+    used_ += kNodeBytes;
+    return place;
+  }
+
+  Result<void> Finish() {
+    if (used_ > 0) FILER_TRY(WriteRun());
+    for (auto& slot : slots_) {
+      Await(slot);
+      FILER_TRY(Outcome(slot));
+    }
+    return Ok();
+  }
+
+ private:
+  struct Slot {
+    BufferRef buffer;
+    BlockRequest request;
+    iovec segment{};
+    bool is_started = false;
+  };
+
+  void Await(Slot& slot) {
+    if (!slot.is_started) return;
+    // Pairs with the device's release.
+    while (!slot.request.is_done.load(std::memory_order_acquire)) {
+      if (device_.Poll(kCompletionsPerPoll) == 0) device_.Relax();
+    }
+    slot.is_started = false;
+  }
+
+  static Result<void> Outcome(const Slot& slot) {
+    if (slot.request.is_done.load(std::memory_order_relaxed) && !slot.request.is_ok) {
+      return Error(slot.request.status);
+    }
+    return Ok();
+  }
+
+  Result<void> WriteRun() {
+    auto& slot = slots_[current_];
+    slot.segment = {slot.buffer.data(), used_};
+    slot.request.operation = BlockOperation::kWrite;
+    slot.request.offset_bytes = first_block_ * kMetaBlockBytes;
+    slot.request.length_bytes = used_;
+    slot.request.segments = std::span(&slot.segment, 1);
+    slot.request.is_ok = false;
+    slot.request.is_done.store(false,
+                               std::memory_order_relaxed);  // nobody else sees it before Submit
+    for (;;) {
+      const auto started = device_.Submit(slot.request);
+      if (started.has_value()) break;
+      if (started.error() != Errc::kWouldBlock) return started.error();
+      if (device_.Poll(kCompletionsPerPoll) == 0) device_.Relax();
+    }
+    slot.is_started = true;
+    used_ = 0;
+    current_ = (current_ + 1) % slots_.size();
+    Await(slots_[current_]);  // the one to fill next
+    return Outcome(slots_[current_]);
+  }
+
+  BlockDevice& device_;
+  std::array<Slot, 2> slots_;
+  std::size_t current_ = 0;
+  std::size_t used_ = 0;  // of the current run
+  std::uint64_t first_block_ = 0;
+};
+
+class Walker {
+ public:
+  Walker(NodeReader& reader, PageCache& cache, NodeSpace& space)
+      : reader_(reader), cache_(cache), space_(space) {}
+
+  // The subtree at `pointer`, whose keys must lie in [low, high) (`high` empty: no end). As deep as
+  // the tree, kNodeLevelMax at most.
+  Result<void> Walk(const NodePointer& pointer, std::uint32_t level, std::string_view low,
+                    std::string_view high) {
+    FILER_TRY(Mark(pointer));
+    const auto page = FILER_TRY(reader_.Read(pointer, level));
+    cache_.AddRead(page);
+    const auto view = page->view();
+    const auto first = view.is_leaf() ? 0 : 1;
+    for (std::size_t at = first; at < view.count(); ++at) {
+      if (view.key(at) < low || (!high.empty() && view.key(at) >= high)) {
+        return Damaged(pointer, "a key is outside of the range that its parent gives it");
+      }
+    }
+    for (std::size_t at = 0; at < view.count(); ++at) {
+      if (view.is_leaf()) {
+        FILER_TRY(TakeLeafCell(view.leaf(at)));
+        continue;
+      }
+      const auto child_low = at == 0 ? low : view.key(at);
+      const auto child_high = at + 1 < view.count() ? view.key(at + 1) : high;
+      FILER_TRY(Walk(view.child(at), level - 1, child_low, child_high));
+    }
+    return Ok();
+  }
+
+  Result<void> CheckCounts(const TreeRoot& root) const {
+    if (key_count_ == root.key_count && key_bytes_ == root.key_bytes &&
+        space_.used_count() == root.node_count) {
+      return Ok();
+    }
+    return Damaged(root.pointer, "the tree does not match its uberblock");
+  }
+
+ private:
+  static Error Damaged(const NodePointer& pointer, std::string_view what) {
+    return Error(Errc::kCorrupt,
+                 fmt::format("metadata node in block {}: {}; restore the volume from a backup",
+                             pointer.block.value(), what));
+  }
+
+  Result<void> Mark(const NodePointer& pointer) {
+    if (!space_.Contains(pointer.block)) return Damaged(pointer, "outside of the node region");
+    if (!space_.MarkUsed(pointer.block)) return Damaged(pointer, "has two parents");
+    return Ok();
+  }
+
+  Result<void> TakeLeafCell(const LeafCell& cell) {
+    ++key_count_;
+    key_bytes_ += cell.key.size() + cell.value_bytes;
+    for (std::size_t at = 0; at < PiecesOf(cell.value_bytes); ++at) {
+      FILER_TRY(Mark(PieceAt(cell, at)));
+    }
+    return Ok();
+  }
+
+  NodeReader& reader_;
+  PageCache& cache_;
+  NodeSpace& space_;
+  std::uint64_t key_count_ = 0;
+  std::uint64_t key_bytes_ = 0;
+};
+
+}  // namespace
+
+Result<void> NodeReader::Start() {
+  MutexLock lock(spare_mutex_);
+  spare_ = FILER_TRY(device_.Pool().Allocate(kNodeBytes));
+  return Ok();
+}
+
+Result<void> NodeReader::ReadInto(std::uint64_t block, std::span<std::byte> bytes) {
+  const auto read = [&](const BufferRef& buffer) -> Result<void> {
+    const iovec segment = {buffer.data(), kNodeBytes};
+    BlockRequest request;
+    request.operation = BlockOperation::kRead;
+    request.offset_bytes = block * kMetaBlockBytes;
+    request.length_bytes = kNodeBytes;
+    request.segments = std::span(&segment, 1);
+    FILER_TRY(device_.SubmitAndWait(request));
+    std::memcpy(bytes.data(), buffer.data(), kNodeBytes);
+    return Ok();
+  };
+  const auto buffer = device_.Pool().Allocate(kNodeBytes);
+  if (buffer.has_value()) return read(buffer.value());
+  MutexLock lock(spare_mutex_);
+  return read(spare_);
+}
+
+Result<PageRef> NodeReader::Read(const NodePointer& pointer, std::uint32_t level) {
+  const std::uint64_t block = pointer.block;
+  if (block < layout_.node_first_block ||
+      block - layout_.node_first_block > layout_.node_block_count - kNodeBlocks) {
+    return Error(Errc::kCorrupt,
+                 fmt::format("metadata: a pointer leads to block {}, outside of the node region; "
+                             "restore the volume from a backup",
+                             block));
+  }
+  auto page = std::make_shared<Page>();
+  FILER_TRY(ReadInto(block, page->bytes()));
+  FILER_TRY(CheckNode(page->bytes(), uuid_, pointer, level));
+  page->Adopt();
+  return page;
+}
+
+Result<RunBuffers> AllocateRunBuffers(BlockDevice& device) {
+  RunBuffers buffers;
+  for (auto& buffer : buffers) buffer = FILER_TRY(device.Pool().Allocate(kNodeRunBytesMax));
+  return buffers;
+}
+
+Result<SealedNodes> WriteNodes(BlockDevice& device, std::span<const PageRef> pages,
+                               const RunBuffers& buffers) {
+  // Pieces, then leaves, then their parents: the checksums of the children go into the parents.
+  std::vector<const Page*> order;
+  for (const auto& page : pages) order.push_back(page.get());
+  const auto rank = [](const Page* page) {
+    return std::pair((page->level() + 1) & kPieceLevel, page->block());
+  };
+  std::sort(order.begin(), order.end(),
+            [&](const Page* left, const Page* right) { return rank(left) < rank(right); });
+  SealedNodes sealed;
+  sealed.reserve(pages.size());
+  Page copy;
+  RunWriter writer(device, buffers);
+  for (const auto* page : order) {
+    std::memcpy(copy.bytes().data(), page->bytes().data(), kNodeBytes);
+    SetChildChecksums(copy, page->birth_epoch(), sealed);
+    const auto crc32c = SealNode(copy.bytes());
+    sealed.emplace(page->block(), crc32c);
+    const auto place = FILER_TRY(writer.Place(page->block()));
+    std::memcpy(place.data(), copy.bytes().data(), kNodeBytes);
+  }
+  FILER_TRY(writer.Finish());
+  return sealed;
+}
+
+Result<void> WalkTree(NodeReader& reader, const TreeRoot& root, PageCache& cache,
+                      NodeSpace& space) {
+  Walker walker(reader, cache, space);
+  if (root.pointer.block != 0) FILER_TRY(walker.Walk(root.pointer, root.level, {}, {}));
+  return walker.CheckCounts(root);
+}
+
+}  // namespace filer::engine

@@ -1,0 +1,56 @@
+// node_io.h: nodes from and to the device.
+#pragma once
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "base/result.h"
+#include "base/thread_annotations.h"
+#include "fsal/engine/device/block_device.h"
+#include "fsal/engine/device/buffer_pool.h"
+#include "fsal/engine/format/label.h"
+#include "fsal/engine/tree/node_tree.h"
+
+namespace filer::engine {
+
+// Reads and checks one node at a time. Threads: any.
+class NodeReader {
+ public:
+  // Takes one buffer from the pool for the time when others hold the rest of it.
+  NodeReader(BlockDevice& device, const VolumeLayout& layout, const VolumeUuid& uuid)
+      : device_(device), layout_(layout), uuid_(uuid) {}
+  Result<void> Start();
+
+  // Errors: kCorrupt, the device's. Blocking.
+  Result<PageRef> Read(const NodePointer& pointer, std::uint32_t level);
+
+ private:
+  Result<void> ReadInto(std::uint64_t block, std::span<std::byte> bytes);
+
+  BlockDevice& device_;
+  const VolumeLayout layout_;
+  const VolumeUuid uuid_;
+  // Held across I/O, by those only who found the pool empty: they have to take turns.
+  Mutex spare_mutex_;
+  BufferRef spare_ FILER_GUARDED_BY(spare_mutex_);
+};
+
+inline constexpr std::uint32_t kNodeRunBytesMax = 1 << 20;
+
+// Two buffers of a run each, taken once: a checkpoint must not fail because others hold the pool.
+using RunBuffers = std::array<BufferRef, 2>;
+Result<RunBuffers> AllocateRunBuffers(BlockDevice& device);
+
+// Seals copies of `pages` (frozen: only read here) bottom-up and writes them in runs of up to 1
+// MiB, two in flight. Returns their checksums. The caller flushes. Blocking; polls. Errors: the
+// device's.
+Result<SealedNodes> WriteNodes(BlockDevice& device, std::span<const PageRef> pages,
+                               const RunBuffers& buffers);
+
+// Reads the whole tree below `root`: adds its nodes to `cache` and marks them and the pieces of
+// values in `space`. The pieces themselves are not read. Errors: kCorrupt (a node that is damaged,
+// has two parents or the wrong keys, or the counts differ), the device's. Blocking.
+Result<void> WalkTree(NodeReader& reader, const TreeRoot& root, PageCache& cache, NodeSpace& space);
+
+}  // namespace filer::engine

@@ -1,0 +1,148 @@
+// node_tree.h: the copy-on-write B+tree over the node cache. A node that belongs to a checkpoint is
+// never changed: the first change after it copies the node to a free place, and its parents up to
+// the root with it.
+//
+// Fault and retry: a call that needs a node which is not in memory changes nothing, adds what it
+// missed to `misses` and says so; the caller lets go of its lock, reads the nodes, and calls again.
+// A transaction is prepared before it is applied: Prepare makes sure that every node on its way is
+// there, and counts the units of space that it may take, so that Apply cannot fail. Invariants: all
+// leaves have level 0; no node is empty; a node is dirty from its birth until the checkpoint of its
+// epoch is durable; pointers to dirty nodes have no checksum yet. Threads: const calls under the
+// owner's shared lock, others under its exclusive one. A Frozen's pages are read without a lock.
+#pragma once
+
+#include <boost/container/static_vector.hpp>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fsal/engine/tree/node_space.h"
+#include "fsal/engine/tree/page_cache.h"
+
+namespace filer::engine {
+
+struct Miss {
+  NodePointer pointer;
+  std::uint32_t level = 0;
+};
+using Misses = std::vector<Miss>;
+
+struct TreeChange {
+  std::string_view key;
+  std::optional<std::string_view> value;  // nullopt: erase
+};
+
+// What a checkpoint says about the tree.
+struct TreeRoot {
+  NodePointer pointer{};  // block 0: the tree is empty
+  std::uint32_t level = 0;
+  std::uint64_t epoch = 0;  // of the newest checkpoint
+  std::uint64_t node_count = 0;
+  std::uint64_t key_count = 0;
+  std::uint64_t key_bytes = 0;
+};
+
+// Checksums of the nodes that a checkpoint wrote, by block.
+using SealedNodes = std::unordered_map<std::uint64_t, std::uint32_t>;
+
+// Pointers of `page` to nodes of `epoch` get their checksums.
+void SetChildChecksums(Page& page, std::uint64_t epoch, const SealedNodes& sealed);
+
+class NodeTree {
+ public:
+  using Visit = std::function<bool(std::string_view key, std::string_view value)>;
+  enum class Step { kDone, kAbsent, kMiss, kDamaged };
+
+  NodeTree(const VolumeUuid& uuid, PageCache& cache, NodeSpace& space)
+      : uuid_(uuid), cache_(cache), space_(space) {}
+
+  // Starts from a checkpoint; `space` knows its nodes already.
+  void Start(const TreeRoot& root);
+
+  Step Find(std::string_view key, std::string& value, Misses& misses) const;
+  // [from, to) in order until `visit` returns false; `to` empty: no end. On kMiss `from` is where
+  // to go on.
+  Step Scan(std::string& from, std::string_view to, const Visit& visit, Misses& misses) const;
+  // The greatest in [from, to).
+  Step Last(std::string_view from, std::string_view to, std::pair<std::string, std::string>& found,
+            Misses& misses) const;
+
+  struct Needs {
+    std::uint64_t unit_count = 0;  // at most
+    bool is_growing = false;       // more bytes come than go
+    bool has_erase = false;
+  };
+  // kDone or kMiss.
+  Step Prepare(std::span<const TreeChange> changes, Needs& needs, Misses& misses);
+  // Prepared in the same hold of the lock, and the space is there.
+  void Apply(std::span<const TreeChange> changes);
+
+  struct Frozen {
+    TreeRoot root;  // pointer without a checksum if it is in `pages`
+    std::vector<PageRef> pages;
+  };
+  // Ends the open epoch: what changed in it becomes immutable. At most one Frozen at a time.
+  Frozen Freeze();
+  // The frozen pages are durable, `sealed` are their checksums. In this order: SetChecksums for all
+  // pages, SetOpenChecksums, then SetClean for all pages; readers and writers may come between the
+  // calls.
+  void SetChecksums(std::span<const PageRef> pages, const SealedNodes& sealed);
+  void SetOpenChecksums(std::uint64_t epoch, const SealedNodes& sealed);
+  void SetClean(std::span<const PageRef> pages);
+
+  std::uint64_t key_count() const noexcept { return key_count_; }
+  std::uint64_t key_bytes() const noexcept { return key_bytes_; }
+  std::size_t dirty_count() const noexcept { return dirty_.size() + frozen_count_; }
+
+ private:
+  struct PathStep {
+    Page* page = nullptr;
+    std::size_t index = 0;  // of the child taken
+  };
+  // From the root to the leaf.
+  using Path = boost::container::static_vector<PathStep, kNodeLevelMax + 1>;
+  enum class Toward { kKey, kFirst, kLast };
+
+  bool Descend(Path& path, NodePointer pointer, std::uint32_t level, Toward toward,
+               std::string_view key, Misses& misses) const;
+  bool ToNextLeaf(Path& path, Misses& misses) const;
+  Step ReadValue(const LeafCell& cell, std::string& value, Misses& misses) const;
+
+  NodePointer PointerTo(const Page& page) const noexcept;
+  Page& NewPage(std::uint32_t level);
+  Page& CopyPage(Page& page);
+  void AddDirty(PageRef page);
+  void Free(const NodePointer& pointer);
+  void FreePieces(const LeafCell& cell);
+  std::string MakePieces(std::string_view value);
+
+  Path OwnPath(std::string_view key);
+  void Put(std::string_view key, std::string_view value);
+  void Erase(std::string_view key);
+  void InsertAt(Path& path, std::size_t depth, std::size_t at, std::string_view cell);
+  void AddSibling(Path& path, std::size_t depth, Page& right);
+  void Shrink(std::string_view key);
+  bool MergeAround(Page& parent, std::size_t at);
+  static void RemoveChild(Page& parent, std::size_t at);
+  void LowerRoot();
+
+  const VolumeUuid uuid_;
+  PageCache& cache_;
+  NodeSpace& space_;
+  NodePointer root_{};
+  std::uint32_t root_level_ = 0;
+  std::uint64_t epoch_ = 1;  // open
+  std::uint64_t key_count_ = 0;
+  std::uint64_t key_bytes_ = 0;
+  std::uint64_t visit_ = 0;
+  std::vector<PageRef> dirty_;  // of the open epoch
+  std::size_t frozen_count_ = 0;
+};
+
+}  // namespace filer::engine
