@@ -1,7 +1,8 @@
-# filer.cmake: the three functions every folder's CMakeLists.txt uses.
+# filer.cmake: the functions every folder's CMakeLists.txt uses.
 #
 #   filer_library(name SOURCES ... PUBLIC ... PRIVATE ...)       static library filer_<name>, alias filer::<name>
 #   filer_executable(name SOURCES ... PRIVATE ...)               program `name` in build/bin
+#   filer_optimize_as_one(program libraries...)   at link time, across the files of its static libraries
 #   filer_test(name SOURCES ... PRIVATE ... [LABEL unit] [TIMEOUT s])   GoogleTest program, its cases known to ctest
 include_guard()
 
@@ -31,6 +32,19 @@ function(filer_executable name)
   add_executable(${name} ${ARG_SOURCES})
   _filer_settings(${name})
   target_link_libraries(${name} PRIVATE ${ARG_PRIVATE})
+endfunction()
+
+# For a program whose hot path leads through several files. Other programs link the same libraries
+# as they are: `fat` objects hold the compiled code as well.
+function(filer_optimize_as_one program)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL GNU OR FILER_SANITIZE)
+    return()
+  endif()
+  foreach(target IN ITEMS ${program} LISTS ARGN)
+    target_compile_options(${target} PRIVATE -flto -ffat-lto-objects)
+  endforeach()
+  target_link_options(${program} PRIVATE -flto=auto)
+  set_target_properties(${program} PROPERTIES FILER_IS_ONE ON)
 endfunction()
 
 function(filer_test name)

@@ -9,16 +9,17 @@ namespace filer::bridge {
 namespace {
 
 Json CountersJson(const VolumeCounters& counters) {
+  using enum BackendOperation;
   return {
       {"requests", counters.requests.Get()},
-      {"reads", counters.reads.Get()},
-      {"writes", counters.writes.Get()},
-      {"flushes", counters.flushes.Get()},
-      {"discards", counters.discards.Get()},
+      {"reads", counters.Of(kRead).requests.Get()},
+      {"writes", counters.Of(kWrite).requests.Get()},
+      {"flushes", counters.Of(kFlush).requests.Get()},
+      {"discards", counters.Of(kDiscard).requests.Get() + counters.Of(kWriteZeroes).requests.Get()},
       {"holds", counters.holds.Get()},
       {"errors", counters.errors.Get()},
-      {"read_bytes", counters.read_bytes.Get()},
-      {"write_bytes", counters.write_bytes.Get()},
+      {"read_bytes", counters.Of(kRead).bytes.Get()},
+      {"write_bytes", counters.Of(kWrite).bytes.Get()},
       {"kicks", counters.kicks.Get()},
       {"interrupts", counters.interrupts.Get()},
       {"copied_bytes", counters.copied_bytes.Get()},

@@ -99,6 +99,7 @@ template <typename Ring>
 std::uint32_t BlockQueue::RoundRequests(const Ring& ring) {
   if (!is_synchronous_) return kRoundRequestsMax;
   depth_of_late_ = std::max(ring.Pending() + 1, depth_of_late_ - (depth_of_late_ + 15) / 16);
+  if (depth_of_late_ == 1) return 1;  // who sends one at a time waits for it
   return std::clamp(depth_of_late_ * 2 / 5, kSynchronousRoundRequestsMin,
                     kSynchronousRoundRequestsMax);
 }
@@ -147,7 +148,9 @@ bool BlockQueue::TakeRequests(Ring& ring) {
     if (!Take(ring, head, is_again, round_bytes)) break;
     if (is_limited) limiter_->Take(round_bytes - bytes_before);
     if (is_again) resubmit_.pop_back();
-    ++taken;
+    if (++taken == 1 && round_bytes >= kLargeRequestBytes && round_requests > 1) {
+      round_requests = std::max(round_requests, kLargeRoundRequestsMin);
+    }
   }
   return taken > 0;
 }
@@ -174,9 +177,11 @@ bool BlockQueue::TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_
   if (!ring.ReadSmallChain(head, space_, chain)) return false;
   virtio::RequestHeader header;
   std::memcpy(&header, chain.header, sizeof(header));  // read once
-  const bool is_write = header.type == virtio::kRequestOut;
-  if (!is_write && header.type != virtio::kRequestIn) return false;
-  if (is_write == chain.is_data_writable || (is_write && device_.is_read_only)) return false;
+  // No branch here tells reads from writes: in a mix of the two none can be foreseen.
+  static_assert(virtio::kRequestIn == 0 && virtio::kRequestOut == 1);
+  if (header.type > virtio::kRequestOut) return false;
+  const bool is_write = header.type != 0;
+  if ((is_write == chain.is_data_writable) | (is_write & device_.is_read_only)) return false;
   const std::uint64_t sector = header.sector;
   const std::uint64_t sector_count = chain.data.iov_len / kSectorBytes;
   if (chain.data.iov_len % kSectorBytes != 0 || chain.data.iov_len > kRequestBytesMax) return false;
@@ -191,8 +196,9 @@ bool BlockQueue::TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_
   slot.segment_count = 1;
   slot.status_byte = chain.status_byte;
   slot.bytes = static_cast<std::uint32_t>(chain.data.iov_len);
-  slot.used_length = is_write ? 1 : slot.bytes + 1;
-  slot.operation = is_write ? BackendOperation::kWrite : BackendOperation::kRead;
+  slot.used_length = slot.bytes * (1 - header.type) + 1;
+  static_assert(BackendOperation{virtio::kRequestOut} == BackendOperation::kWrite);
+  slot.operation = BackendOperation{static_cast<std::uint8_t>(header.type)};
   slot.is_busy = true;
   slot.is_flushing = false;
   slot.start_ticks = round_ticks_;
@@ -292,9 +298,11 @@ template <typename Ring>
 void BlockQueue::Complete(Ring& ring, std::uint16_t head, bool is_ok) {
   FILER_ASSERT(head < slots_.size() && slots_[head].is_busy);
   Slot& slot = slots_[head];
-  const bool is_write = slot.operation == BackendOperation::kWrite ||
-                        slot.operation == BackendOperation::kWriteZeroes;
-  if (is_ok && is_write && device_.needs_write_through && !slot.is_flushing) {
+  const auto is_write = [&slot] {
+    return slot.operation == BackendOperation::kWrite ||
+           slot.operation == BackendOperation::kWriteZeroes;
+  };
+  if (device_.needs_write_through && is_ok && !slot.is_flushing && is_write()) {
     slot.is_flushing = true;
     BackendRequest flush{};
     flush.operation = BackendOperation::kFlush;
@@ -324,23 +332,9 @@ void BlockQueue::Count(const Slot& slot, bool is_ok) {
     const std::uint64_t ticks = reap_ticks_ > slot.start_ticks ? reap_ticks_ - slot.start_ticks : 0;
     counters_->latencies.by_operation[static_cast<std::size_t>(slot.operation)].Add(ticks);
   }
-  switch (slot.operation) {
-    case BackendOperation::kRead:
-      counters_->reads.Add(1);
-      if (is_ok) counters_->read_bytes.Add(slot.bytes);
-      break;
-    case BackendOperation::kWrite:
-      counters_->writes.Add(1);
-      if (is_ok) counters_->write_bytes.Add(slot.bytes);
-      break;
-    case BackendOperation::kFlush:
-      counters_->flushes.Add(1);
-      break;
-    case BackendOperation::kDiscard:
-    case BackendOperation::kWriteZeroes:
-      counters_->discards.Add(1);
-      break;
-  }
+  OperationCounters& of_kind = counters_->Of(slot.operation);
+  of_kind.requests.Add(1);
+  if (is_ok) of_kind.bytes.Add(slot.bytes);
 }
 
 void BlockQueue::Return(DeviceQueue& ring, std::uint16_t head, std::uint32_t used_length) {

@@ -123,18 +123,16 @@ bool DeviceQueue::ReadSmallChain(std::uint16_t head, const AddressView& space,
   if (host == nullptr) return false;
   std::memcpy(table, host, sizeof(table));  // copied once, then only the copy is read
   const std::uint16_t data_flags = table[1].flags;
-  constexpr std::uint16_t kNextAndWrite = virtio::kDescriptorNext | virtio::kDescriptorWrite;
-  const bool has_shape = table[0].flags == virtio::kDescriptorNext && table[0].next == 1 &&
-                         table[0].length == 16 &&
-                         (data_flags == virtio::kDescriptorNext || data_flags == kNextAndWrite) &&
-                         table[1].next == 2 && table[1].length != 0 &&
-                         table[2].flags == virtio::kDescriptorWrite && table[2].length == 1;
+  const bool has_shape =
+      table[0].flags == virtio::kDescriptorNext && table[0].next == 1 && table[0].length == 16 &&
+      (data_flags & ~virtio::kDescriptorWrite) == virtio::kDescriptorNext && table[1].next == 2 &&
+      table[1].length != 0 && table[2].flags == virtio::kDescriptorWrite && table[2].length == 1;
   if (!has_shape) return false;
   if (!FindSmallChain(space, table[0].address, table[1].address, table[1].length, table[2].address,
                       chain)) {
     return false;
   }
-  chain.is_data_writable = data_flags == kNextAndWrite;
+  chain.is_data_writable = data_flags != virtio::kDescriptorNext;
   return true;
 }
 
@@ -177,9 +175,12 @@ void DeviceQueue::PushUsed(std::uint16_t head, std::uint32_t length_bytes) {
   busy_[head] = false;
   const std::uint32_t place = next_used_++ & (layout_.size - 1);
   virtio::UsedElement& known = pushed_[place];
-  if (known.id == head && known.length == length_bytes && length_bytes != 0) return;
+  // Where it is to go, chosen without a branch: in a mix of reads and writes none can be foreseen.
+  const bool is_there = (known.id == head) & (known.length == length_bytes) & (length_bytes != 0);
   known = {head, length_bytes};
-  virtio::UsedElement& element = layout_.used->ring[place];
+  virtio::UsedElement aside;
+  virtio::UsedElement* const places[] = {&layout_.used->ring[place], &aside};
+  virtio::UsedElement& element = *places[is_there ? 1 : 0];
   StoreOnce(element.id, static_cast<std::uint32_t>(head));
   StoreOnce(element.length, length_bytes);
 }

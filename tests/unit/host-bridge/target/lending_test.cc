@@ -260,7 +260,9 @@ TEST_P(WanderingTest, MessagesUnderLoadLoseNothing) {
   for (const std::size_t at : {0, 1}) {
     const VolumeCounters counters = volume(at).counters();
     EXPECT_EQ(counters.requests.Get(), 1500U) << "counted by whoever did it, once";
-    EXPECT_EQ(counters.reads.Get() + counters.writes.Get(), 1500U);
+    EXPECT_EQ(counters.Of(BackendOperation::kRead).requests.Get() +
+                  counters.Of(BackendOperation::kWrite).requests.Get(),
+              1500U);
     EXPECT_EQ(counters.protocol_errors.Get(), 0U);
   }
 }

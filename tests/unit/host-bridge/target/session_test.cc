@@ -23,7 +23,7 @@ TEST_F(SessionTest, WritesAndReadsBack) {
   for (int i = 0; i < 4096; ++i) ASSERT_EQ(driver.Data(0)[i], static_cast<std::uint8_t>(i * 5));
   EXPECT_EQ(driver.Do(virtio::kRequestFlush, 0, 0), virtio::kStatusOk);
   EXPECT_EQ(counters().requests.Get(), 3u);
-  EXPECT_EQ(counters().read_bytes.Get(), 4096u);
+  EXPECT_EQ(counters().Of(BackendOperation::kRead).bytes.Get(), 4096u);
   EXPECT_EQ(counters().transferred_bytes.Get(), 8192u);
   EXPECT_TRUE(driver.HasInterrupt());
 }
