@@ -20,17 +20,14 @@ BlockAllocator::BlockAllocator(std::uint64_t first_block, std::uint64_t block_co
   if (count_ % 64 != 0) words_.back() = ~0ULL << (count_ % 64);  // past the end: never free
 }
 
-Result<void> BlockAllocator::MarkUsed(BlockRun run) {
+void BlockAllocator::Start(std::span<const std::uint64_t> used_words) {
   const std::lock_guard lock(mutex_);
-  if (run.count == 0 || run.first < first_ || run.first - first_ >= count_ ||
-      run.count > count_ - (run.first - first_)) {
-    return Errc::kOutOfRange;
+  FILER_ASSERT(used_words.size() == words_.size());
+  free_ = count_;
+  for (std::size_t at = 0; at < words_.size(); ++at) {
+    words_[at] |= used_words[at];
+    free_ -= static_cast<std::uint64_t>(std::popcount(used_words[at]));
   }
-  const std::uint64_t index = run.first - first_;
-  if (NextFreeRun(index, index + run.count, run.count).count != run.count) return Errc::kCorrupt;
-  SetRange(index, run.count, true);
-  free_ -= run.count;
-  return Ok();
 }
 
 Result<void> BlockAllocator::Reserve(std::uint64_t count, bool is_privileged) {

@@ -15,24 +15,21 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <span>
 #include <vector>
 
 #include "base/result.h"
+#include "fsal/engine/format/block_run.h"
 
 namespace filer::engine {
-
-struct BlockRun {
-  std::uint64_t first = 0;  // block of the device
-  std::uint64_t count = 0;
-};
 
 class BlockAllocator {
  public:
   // Everything in [first_block, first_block + block_count) is free at first.
   BlockAllocator(std::uint64_t first_block, std::uint64_t block_count);
 
-  // Mount only. kOutOfRange: not inside the area; kCorrupt: used twice.
-  Result<void> MarkUsed(BlockRun run);
+  // Mount only: a bit for each block, set where it is used.
+  void Start(std::span<const std::uint64_t> used_words);
 
   // Promises `count` blocks. kNoSpace when that many are not free. May use the held-back part if
   // `is_privileged`.

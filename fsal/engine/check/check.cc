@@ -1,6 +1,7 @@
 #include "fsal/engine/check/check.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 #include <optional>
 #include <set>
@@ -58,6 +59,7 @@ class Checker {
     CheckReached();
     CheckInodes();
     CheckOverlaps();
+    CheckSpace();
     if (verify_data) FILER_TRY(VerifyData());
     report_.inodes = inodes_.size();
     return std::move(report_);
@@ -124,6 +126,7 @@ class Checker {
   void CheckDirectory(std::uint64_t number, const Inode& inode);
   void CheckLinks(std::uint64_t number, const Inode& inode);
   void CheckOverlaps();
+  void CheckSpace();
   Result<void> VerifyData();
 
   struct Placed {
@@ -393,6 +396,42 @@ void Checker::CheckOverlaps() {
       end = placed.extent.physical + placed.extent.length;
       owner = placed.inode;
     }
+  }
+}
+
+// The map of used space against the tree: what is used and not marked would be overwritten one day,
+// what is marked and not used is lost.
+void Checker::CheckSpace() {
+  const SpaceReport report = store_.Space();
+  if (report.was_remade) {
+    Find("the map of used space is damaged; the next mount makes it anew", "map of used space");
+  }
+  if (report.differs_from_tree) {
+    Find("the map of used space does not match the metadata", "map of used space");
+  }
+  const std::uint64_t files = store_.Counters().files;
+  if (files != inodes_.size()) {
+    Find(std::to_string(inodes_.size()) + " inodes, recorded are " + std::to_string(files),
+         "store");
+  }
+  const std::uint64_t first = store_.Geometry().data_first_block;
+  std::vector<std::uint64_t> marked = store_.UsedBlocks();
+  for (const Placed& placed : extents_) {
+    const std::uint64_t end = placed.extent.physical + placed.extent.length;
+    for (std::uint64_t block = placed.extent.physical; block < end; ++block) {
+      std::uint64_t& word = marked[(block - first) / 64];
+      const std::uint64_t bit = 1ULL << (block - first) % 64;
+      if ((word & bit) == 0) {
+        Find("a block is in use and not marked so", At("block", block), placed.inode);
+      }
+      word &= ~bit;
+    }
+  }
+  for (std::size_t at = 0; at < marked.size(); ++at) {
+    if (marked[at] == 0) continue;
+    const auto bit = static_cast<std::uint64_t>(std::countr_zero(marked[at]));
+    Find(std::to_string(std::popcount(marked[at])) + " blocks are marked as in use and are not",
+         At("block", first + at * 64 + bit));
   }
 }
 

@@ -111,20 +111,30 @@ void FinishRequest(BlockRequest& request, bool is_ok, Errc status) {
   }
 }
 
-Result<void> BlockDevice::SubmitAndWait(BlockRequest& request) {
+Result<void> BlockDevice::SubmitWhenRoom(BlockRequest& request) {
   FILER_ASSERT(request.complete == nullptr);
   Poller poller(*this);
-  request.is_done.store(false, std::memory_order_relaxed);
+  request.is_ok = false;
+  request.is_done.store(false, std::memory_order_relaxed);  // nobody else sees it before Submit
   for (;;) {
     auto submitted = Submit(request);
-    if (submitted.has_value()) break;
+    if (submitted.has_value()) return Ok();
     if (!(submitted.error() == Errc::kWouldBlock)) return std::move(submitted).assume_error();
     poller.Once();
   }
+}
+
+Result<void> BlockDevice::Await(BlockRequest& request) {
+  Poller poller(*this);
   while (!request.is_done.load(std::memory_order_acquire))
     poller.Once();  // pairs with FinishRequest
   if (!request.is_ok) return request.status;
   return Ok();
+}
+
+Result<void> BlockDevice::SubmitAndWait(BlockRequest& request) {
+  FILER_TRY(SubmitWhenRoom(request));
+  return Await(request);
 }
 
 Result<void> ReadBlocking(BlockDevice& device, std::uint64_t offset_bytes,

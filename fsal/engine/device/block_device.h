@@ -74,8 +74,12 @@ class BlockDevice {
   // most ~1 ms).
   virtual void Relax() = 0;
 
-  // Submits (polling while the queue is full), polls until done, returns the request's own result.
-  // `complete` must be null. Blocking.
+  // For requests whose `complete` is null; both poll. Submits, waiting while the queue is full.
+  // Errors: as Submit, but kWouldBlock. Blocking.
+  Result<void> SubmitWhenRoom(BlockRequest& request);
+  // Until it is done; returns the request's own result. Blocking.
+  Result<void> Await(BlockRequest& request);
+  // One after the other. Blocking.
   Result<void> SubmitAndWait(BlockRequest& request);
 };
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "fsal/engine/format/node.h"
+#include "fsal/engine/format/space_block.h"
 
 namespace filer::engine {
 namespace {
@@ -23,13 +25,20 @@ Error Corrupt(std::uint64_t at_block, std::string_view what) {
   return Error(Errc::kCorrupt, fmt::format("label in block {}: {}", at_block, what));
 }
 
+// Two places for each block of the map.
+std::uint64_t MapBlocksFor(const VolumeLayout& layout) noexcept {
+  return 2 * (SpaceBlocksFor(layout.node_block_count / kNodeBlocks) +
+              SpaceBlocksFor(layout.data_block_count));
+}
+
 // Parts in order, whole MiB where code relies on it, nothing beyond the device.
 bool IsSound(const VolumeLayout& layout) noexcept {
   if (layout.block_count > kVolumeBlocksMost) return false;
   const std::uint64_t end = layout.block_count - 1;  // the copy of the label
-  for (const auto value : {layout.uberblock_first_block, layout.log_first_block,
-                           layout.log_block_count, layout.node_first_block, layout.node_block_count,
-                           layout.data_first_block, layout.data_block_count}) {
+  for (const auto value :
+       {layout.uberblock_first_block, layout.log_first_block, layout.log_block_count,
+        layout.node_first_block, layout.node_block_count, layout.map_first_block,
+        layout.map_block_count, layout.data_first_block, layout.data_block_count}) {
     if (value > end) return false;
   }
   return layout.uberblock_first_block >= 1 &&
@@ -38,7 +47,9 @@ bool IsSound(const VolumeLayout& layout) noexcept {
          layout.log_first_block + layout.log_block_count <= layout.node_first_block &&
          layout.node_block_count >= kNodeBytesLeast / kMetaBlockBytes &&
          layout.node_block_count % kBlocksPerMiB == 0 &&
-         layout.node_first_block + layout.node_block_count <= layout.data_first_block &&
+         layout.node_first_block + layout.node_block_count <= layout.map_first_block &&
+         layout.map_block_count >= MapBlocksFor(layout) &&
+         layout.map_first_block + layout.map_block_count <= layout.data_first_block &&
          layout.data_first_block + layout.data_block_count <= end;
 }
 
@@ -58,7 +69,11 @@ Result<VolumeLayout> PlanVolume(std::uint64_t device_bytes) {
   layout.log_block_count = std::clamp(share, kLogBytesLeast, kLogBytesMost) / kMetaBlockBytes;
   layout.node_block_count = std::max(2 * share, kNodeBytesLeast) / kMetaBlockBytes;
   layout.node_first_block = layout.log_first_block + layout.log_block_count;
-  layout.data_first_block = layout.node_first_block + layout.node_block_count;
+  layout.map_first_block = layout.node_first_block + layout.node_block_count;
+  // A few too many: the map lies in what it is counted for.
+  layout.data_block_count = layout.block_count - 1 - layout.map_first_block;
+  layout.map_block_count = MapBlocksFor(layout);
+  layout.data_first_block = layout.map_first_block + layout.map_block_count;
   layout.data_block_count = layout.block_count - 1 - layout.data_first_block;
   FILER_ASSERT(IsSound(layout));
   return layout;
@@ -87,6 +102,8 @@ Label MakeLabel(const VolumeLayout& layout, std::string_view name, const VolumeU
   label.log_block_count = layout.log_block_count;
   label.node_first_block = layout.node_first_block;
   label.node_block_count = layout.node_block_count;
+  label.map_first_block = layout.map_first_block;
+  label.map_block_count = layout.map_block_count;
   label.data_first_block = layout.data_first_block;
   label.data_block_count = layout.data_block_count;
   std::copy(std::begin(handle_key), std::end(handle_key), label.handle_key);
@@ -102,6 +119,8 @@ VolumeLayout LayoutOf(const Label& label) noexcept {
   layout.log_block_count = label.log_block_count;
   layout.node_first_block = label.node_first_block;
   layout.node_block_count = label.node_block_count;
+  layout.map_first_block = label.map_first_block;
+  layout.map_block_count = label.map_block_count;
   layout.data_first_block = label.data_first_block;
   layout.data_block_count = label.data_block_count;
   return layout;

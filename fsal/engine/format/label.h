@@ -17,7 +17,7 @@
 namespace filer::engine {
 
 inline constexpr std::uint64_t kLabelMagic = 0x4C424C4C4154454DULL;  // "METALLBL"
-inline constexpr std::uint32_t kFormatVersion = 2;  // 1: whole-map checkpoints, never released
+inline constexpr std::uint32_t kFormatVersion = 3;  // 1, 2: early builds, never released
 inline constexpr std::size_t kVolumeNameBytesMax = 63;
 inline constexpr std::uint32_t kUberblockRings = 2;
 inline constexpr std::uint32_t kUberblocksPerRing = 64;
@@ -37,11 +37,13 @@ struct Label {
   le64 log_block_count;
   le64 node_first_block;  // nodes of the metadata tree
   le64 node_block_count;
+  le64 map_first_block;  // of used space (space_block.h)
+  le64 map_block_count;
   le64 data_first_block;
   le64 data_block_count;
   std::uint8_t handle_key[16];
   std::uint8_t volume_name[64];  // padded with zeroes, at least one
-  std::uint8_t reserved[3884];   // zero
+  std::uint8_t reserved[3868];   // zero
   le32 crc32c;                   // of every byte above
 };
 static_assert(DiskStruct<Label>);
@@ -55,6 +57,8 @@ struct VolumeLayout {
   std::uint64_t log_block_count = 0;
   std::uint64_t node_first_block = 0;
   std::uint64_t node_block_count = 0;
+  std::uint64_t map_first_block = 0;
+  std::uint64_t map_block_count = 0;
   std::uint64_t data_first_block = 0;
   std::uint64_t data_block_count = 0;
 };

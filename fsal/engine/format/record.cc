@@ -17,6 +17,15 @@ void AppendPair(std::string& out, std::string_view key, std::optional<std::strin
   if (value) out.append(*value);
 }
 
+void AppendRun(std::string& out, const BlockRun& run, std::uint32_t kind) {
+  FILER_ASSERT(run.count <= UINT32_MAX);
+  RunRecord record{};
+  record.first = run.first;
+  record.count = static_cast<std::uint32_t>(run.count);
+  record.kind = kind;
+  out.append(reinterpret_cast<const char*>(&record), sizeof(record));
+}
+
 Result<std::optional<Pair>> TakePair(std::string_view& input) {
   PairHeader header;
   if (input.size() < sizeof(header)) return std::optional<Pair>();
@@ -43,8 +52,23 @@ Result<TransactionView> TakeTransaction(std::string_view& input) {
   if (header.pair_bytes > input.size()) {
     return Error(Errc::kCorrupt, "log transaction: longer than its group");
   }
-  TransactionView view{header.change_count, input.substr(0, header.pair_bytes)};
+  TransactionView view;
+  view.change_count = header.change_count;
+  view.pairs = input.substr(0, header.pair_bytes);
+  view.file_delta = static_cast<std::int32_t>(header.file_delta.value());
   input.remove_prefix(header.pair_bytes);
+  if (header.run_count > input.size() / sizeof(RunRecord)) {
+    return Error(Errc::kCorrupt, "log transaction: longer than its group");
+  }
+  for (std::uint32_t at = 0; at < header.run_count; ++at) {
+    RunRecord run;
+    std::memcpy(&run, input.data(), sizeof(run));
+    input.remove_prefix(sizeof(run));
+    if (run.kind != kRunUsed && run.kind != kRunDropped) {
+      return Error(Errc::kCorrupt, "log transaction: a run of an unknown kind");
+    }
+    (run.kind == kRunUsed ? view.used : view.dropped).push_back({run.first, run.count});
+  }
   return view;
 }
 

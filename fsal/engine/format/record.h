@@ -1,7 +1,9 @@
 // record.h: encoding of key-value pairs and transactions inside log groups.
 //
 //   pair         le16 key_bytes, le32 value_bytes (kErased: the key goes),
-//   key, value transaction  le32 change_count, le32 bytes of the pairs, pairs
+//   key, value transaction  le32 change_count, le32 bytes of the pairs, le32 run_count,
+//                           le32 files that came less those that went, pairs, runs
+//   run          le64 first block, le32 blocks, le32 kRunUsed or kRunDropped
 // Decoders trust nothing: every length is checked against what is left and against the limits.
 #pragma once
 
@@ -11,9 +13,11 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/endian.h"
 #include "base/result.h"
+#include "fsal/engine/format/block_run.h"
 
 namespace filer::engine {
 
@@ -30,8 +34,20 @@ static_assert(DiskStruct<PairHeader> && sizeof(PairHeader) == 6);
 struct TransactionHeader {
   le32 change_count;
   le32 pair_bytes;
+  le32 run_count;
+  le32 file_delta;  // two's complement
 };
-static_assert(DiskStruct<TransactionHeader> && sizeof(TransactionHeader) == 8);
+static_assert(DiskStruct<TransactionHeader> && sizeof(TransactionHeader) == 16);
+
+// Blocks of the data area that the transaction's keys began, or ceased, to refer to.
+inline constexpr std::uint32_t kRunUsed = 1;
+inline constexpr std::uint32_t kRunDropped = 2;
+struct RunRecord {
+  le64 first;
+  le32 count;
+  le32 kind;
+};
+static_assert(DiskStruct<RunRecord> && sizeof(RunRecord) == 16);
 
 inline constexpr std::size_t kPairBytesMax =
     sizeof(PairHeader) + kRecordKeyBytesMax + kRecordValueBytesMax;
@@ -40,6 +56,7 @@ constexpr std::uint64_t PairBytes(std::size_t key_bytes, std::size_t value_bytes
   return sizeof(PairHeader) + key_bytes + value_bytes;
 }
 
+void AppendRun(std::string& out, const BlockRun& run, std::uint32_t kind);
 void AppendPair(std::string& out, std::string_view key, std::optional<std::string_view> value);
 
 struct Pair {
@@ -51,10 +68,12 @@ struct Pair {
 // Errors: kCorrupt.
 Result<std::optional<Pair>> TakePair(std::string_view& input);
 
-// Takes the first transaction's pairs off `input`. Errors: kCorrupt.
+// Takes the first transaction off `input`. Errors: kCorrupt.
 struct TransactionView {
   std::uint32_t change_count = 0;
   std::string_view pairs;
+  std::vector<BlockRun> used, dropped;
+  std::int32_t file_delta = 0;
 };
 Result<TransactionView> TakeTransaction(std::string_view& input);
 

@@ -39,7 +39,8 @@ Result<Uberblock> DecodeUberblock(std::span<const std::byte> bytes, const Volume
   if (root.own_block != at_block) return Corrupt(at_block, "belongs to another block");
   if (!IsZero(root.reserved)) return Corrupt(at_block, "reserved space is not zero");
   if (root.epoch == 0 || root.epoch > kCounterMax || root.mount_epoch > kCounterMax ||
-      root.checkpoint_lsn >= kLsnMax || root.log_head_position > kPositionMax) {
+      root.checkpoint_lsn >= kLsnMax || root.log_head_position > kPositionMax ||
+      root.file_count > kCounterMax) {
     return Corrupt(at_block, "a counter is out of range");
   }
   const bool is_empty = root.root.block == 0;

@@ -37,7 +37,9 @@ struct Uberblock {
   le64 log_head_position;     // where the first group behind the checkpoint starts, in blocks since
                               // this log epoch began
   le32 log_head_prev_crc32c;  // what that group has as prev_crc32c
-  std::uint8_t reserved[3952];  // zero
+  le64 map_sum;               // over the blocks of the map of used space, as of the same checkpoint
+  le64 file_count;            // as the file system counts
+  std::uint8_t reserved[3936];  // zero
   le32 crc32c;                  // of every byte above
 };
 static_assert(DiskStruct<Uberblock>);

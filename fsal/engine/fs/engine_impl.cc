@@ -9,6 +9,7 @@
 #include "fsal/engine/engine.h"
 #include "fsal/engine/fs/attributes.h"
 #include "fsal/engine/fs/background.h"
+#include "fsal/engine/fs/extents.h"
 #include "fsal/engine/fs/file_data.h"
 #include "fsal/engine/fs/handle.h"
 #include "fsal/engine/fs/lock_table.h"
@@ -180,26 +181,9 @@ class EngineImpl final : public Engine {
   Background background_;  // last: its threads use the others
 };
 
-// Which blocks are used follows from the extents; the number of inodes from the inodes.
 Result<void> EngineImpl::Start() {
-  Error error(Errc::kCorrupt);
-  bool is_sound = true;
-  FILER_TRY(volume_.store->Scan(
-      StartOfLetter('E'), EndOfLetter('E'), [&](std::string_view key, std::string_view value) {
-        const auto extent = DecodeExtent(key, value);
-        is_sound = extent.has_value() &&
-                   volume_.allocator.MarkUsed({extent.value().physical, extent.value().length})
-                       .has_value();
-        return is_sound;
-      }));
-  if (!is_sound) {
-    return Error(Errc::kCorrupt,
-                 "volume " + VolumeName() + ": extents are damaged or overlap; run volume check");
-  }
-  std::uint64_t inodes = 0;
-  FILER_TRY(volume_.store->Scan(StartOfLetter('I'), EndOfLetter('I'),
-                                [&](std::string_view, std::string_view) { return ++inodes != 0; }));
-  volume_.counters.inodes = inodes;
+  volume_.allocator.Start(volume_.store->UsedBlocks());
+  volume_.counters.inodes = volume_.store->Counters().files;
   const auto root = volume_.nodes.Get(*volume_.store, kRootInode);
   if (!root.has_value() || !root.value()->IsDirectory()) {
     return Error(Errc::kCorrupt, "volume " + VolumeName() + ": there is no root directory");
@@ -296,6 +280,7 @@ Result<void> Engine::Format(BlockDevice& device, const FormatOptions& options) {
   Transaction transaction;
   transaction.Put(InodeKey(kRootInode), EncodeInode(root));
   transaction.Put(CounterKey(kInodeCounter), EncodeCounter(kFirstFreeInode));
+  transaction.CountFiles(1);
   FILER_TRY(store->Sync(FILER_TRY(store->Commit(std::move(transaction)))));
   return store->Close();
 }
@@ -304,14 +289,21 @@ Result<std::unique_ptr<Engine>> Engine::Mount(BlockDevice& device, const Clock& 
                                               const MountOptions& options) {
   MountOptions adjusted = options;
   if (device.Info().is_read_only) adjusted.read_only = true;
-  auto store = FILER_TRY(Store::Open(device, clock, adjusted.read_only));
+  StoreOpenOptions store_options;
+  store_options.read_only = adjusted.read_only;
+  store_options.run_of = RunOfPair;
+  auto store = FILER_TRY(Store::Open(device, clock, store_options));
   auto engine = std::make_unique<EngineImpl>(device, clock, adjusted, std::move(store));
   FILER_TRY(engine->Start());
   return std::unique_ptr<Engine>(std::move(engine));
 }
 
 Result<CheckReport> Engine::Check(BlockDevice& device, bool verify_data) {
-  const auto store = FILER_TRY(Store::Open(device, SystemClock(), true));
+  StoreOpenOptions options;
+  options.read_only = true;
+  options.run_of = RunOfPair;
+  options.must_walk = true;
+  const auto store = FILER_TRY(Store::Open(device, SystemClock(), options));
   return CheckVolume(device, *store, verify_data);
 }
 

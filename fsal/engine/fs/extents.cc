@@ -21,6 +21,11 @@ Extent SliceExtent(const Extent& extent, std::uint64_t first, std::uint64_t end)
   return slice;
 }
 
+Result<BlockRun> RunOfPair(std::string_view key, std::string_view value) {
+  if (!key.starts_with('E')) return BlockRun{};
+  return RunOf(FILER_TRY(DecodeExtent(key, value)));
+}
+
 Result<std::vector<Extent>> FindExtents(const Store& store, std::uint64_t inode,
                                         std::uint64_t first, std::uint64_t end,
                                         std::size_t count_max) {
@@ -87,6 +92,7 @@ Result<void> ExtentEditor::Remove(std::uint64_t first, std::uint64_t end) {
 Result<void> ExtentEditor::Add(Extent extent) {
   FILER_TRY(Remove(extent.file_block, extent.end()));
   added_blocks_ += extent.length;
+  added_.push_back(RunOf(extent));
   if (extent.file_block > 0) {
     FILER_TRY(Load(extent.file_block - 1, extent.file_block));
     auto before = working_.lower_bound(extent.file_block);
@@ -112,6 +118,8 @@ Result<void> ExtentEditor::Add(Extent extent) {
 }
 
 void ExtentEditor::Emit(Transaction& transaction) const {
+  for (const BlockRun& run : added_) transaction.Use(run);
+  for (const BlockRun& run : freed_) transaction.Drop(run);
   for (const std::uint64_t block : originals_) {
     if (!working_.contains(block)) transaction.Erase(ExtentKey(inode_, block));
   }

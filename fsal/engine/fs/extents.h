@@ -29,7 +29,8 @@ class ExtentEditor {
   // where this begins.
   Result<void> Add(Extent extent);
 
-  // Puts and erases what differs from the store. The editor is finished then.
+  // Puts and erases what differs from the store, and says which blocks that concerns. The editor is
+  // finished then.
   void Emit(Transaction& transaction) const;
   const std::vector<BlockRun>& freed() const { return freed_; }
   std::uint64_t freed_blocks() const { return freed_blocks_; }
@@ -46,10 +47,15 @@ class ExtentEditor {
   std::uint64_t inode_;
   std::map<std::uint64_t, Entry> working_;
   std::set<std::uint64_t> originals_;  // keys that the store has and we loaded
-  std::vector<BlockRun> freed_;
+  std::vector<BlockRun> freed_, added_;
   std::uint64_t freed_blocks_ = 0;
   std::uint64_t added_blocks_ = 0;
 };
+
+// The blocks of the volume that it lies in.
+inline BlockRun RunOf(const Extent& extent) { return {extent.physical, extent.length}; }
+// StoreOpenOptions::run_of: what a pair of the store refers to.
+Result<BlockRun> RunOfPair(std::string_view key, std::string_view value);
 
 // The part [first, end) of an extent.
 Extent SliceExtent(const Extent& extent, std::uint64_t first, std::uint64_t end);

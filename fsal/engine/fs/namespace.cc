@@ -262,6 +262,7 @@ Result<Created> Namespace::Create(const Caller& caller, NodeId directory, std::s
   staged_child.record.parent = parent->inode;
   staged_child.record.parent_cookie =
       FILER_TRY(AddEntry(transaction, staged_parent, name, {inode, options.kind, {}}));
+  transaction.CountFiles(1);
   lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged_parent, &staged_child}));
   created.node = volume_.AttributesOf(*child);
   created.directory = volume_.AttributesOf(*parent);

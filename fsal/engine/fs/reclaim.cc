@@ -27,6 +27,7 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
     Transaction transaction;
     for (const Extent& extent : extents) {
       transaction.Erase(ExtentKey(node->inode, extent.file_block));
+      transaction.Drop(RunOf(extent));
     }
     std::size_t others = 0;
     for (const char letter : {'X', 'P', 'D'}) {
@@ -42,10 +43,11 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
       transaction.Erase(TruncateKey(node->inode));
       transaction.Erase(OrphanKey(node->inode));
       transaction.Erase(InodeKey(node->inode));
+      transaction.CountFiles(-1);
     }
     const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {}));
     for (const Extent& extent : extents) {
-      volume_.allocator.FreeAfter(lsn, {extent.physical, extent.length});
+      volume_.allocator.FreeAfter(lsn, RunOf(extent));
     }
     if (!is_last) continue;
     volume_.nodes.Erase(node->inode);

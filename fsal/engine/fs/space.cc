@@ -316,6 +316,7 @@ Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint
       extent.is_unwritten = true;
       Transaction transaction;
       transaction.Put(ExtentKey(node->inode, at), EncodeExtent(extent));
+      transaction.Use(place);
       Staged staged(*node);
       staged.record.blocks += place.count;
       const auto lsn = volume_.Commit(std::move(transaction), {&staged});

@@ -11,8 +11,6 @@
 namespace filer::engine {
 namespace {
 
-constexpr std::uint32_t kCompletionsPerPoll = 32;
-
 // Nodes that lie one behind another, in one write; while one run is filled, the other is written.
 class RunWriter {
  public:
@@ -54,10 +52,7 @@ class RunWriter {
 
   void Await(Slot& slot) {
     if (!slot.is_started) return;
-    // Pairs with the device's release.
-    while (!slot.request.is_done.load(std::memory_order_acquire)) {
-      if (device_.Poll(kCompletionsPerPoll) == 0) device_.Relax();
-    }
+    static_cast<void>(device_.Await(slot.request));  // Outcome tells
     slot.is_started = false;
   }
 
@@ -75,15 +70,7 @@ class RunWriter {
     slot.request.offset_bytes = first_block_ * kMetaBlockBytes;
     slot.request.length_bytes = used_;
     slot.request.segments = std::span(&slot.segment, 1);
-    slot.request.is_ok = false;
-    slot.request.is_done.store(false,
-                               std::memory_order_relaxed);  // nobody else sees it before Submit
-    for (;;) {
-      const auto started = device_.Submit(slot.request);
-      if (started.has_value()) break;
-      if (started.error() != Errc::kWouldBlock) return started.error();
-      if (device_.Poll(kCompletionsPerPoll) == 0) device_.Relax();
-    }
+    FILER_TRY(device_.SubmitWhenRoom(slot.request));
     slot.is_started = true;
     used_ = 0;
     current_ = (current_ + 1) % slots_.size();
@@ -98,6 +85,12 @@ class RunWriter {
   std::uint64_t first_block_ = 0;
 };
 
+Error Damaged(const NodePointer& pointer, std::string_view what) {
+  return Error(Errc::kCorrupt,
+               fmt::format("metadata node in block {}: {}; restore the volume from a backup",
+                           pointer.block.value(), what));
+}
+
 class Walker {
  public:
   Walker(NodeReader& reader, PageCache& cache, NodeSpace& space)
@@ -108,15 +101,10 @@ class Walker {
   Result<void> Walk(const NodePointer& pointer, std::uint32_t level, std::string_view low,
                     std::string_view high) {
     FILER_TRY(Mark(pointer));
-    const auto page = FILER_TRY(reader_.Read(pointer, level));
+    const auto page =
+        FILER_TRY(reader_.Read({pointer, level, std::string(low), std::string(high)}));
     cache_.AddRead(page);
     const auto view = page->view();
-    const auto first = view.is_leaf() ? 0 : 1;
-    for (std::size_t at = first; at < view.count(); ++at) {
-      if (view.key(at) < low || (!high.empty() && view.key(at) >= high)) {
-        return Damaged(pointer, "a key is outside of the range that its parent gives it");
-      }
-    }
     for (std::size_t at = 0; at < view.count(); ++at) {
       if (view.is_leaf()) {
         FILER_TRY(TakeLeafCell(view.leaf(at)));
@@ -138,12 +126,6 @@ class Walker {
   }
 
  private:
-  static Error Damaged(const NodePointer& pointer, std::string_view what) {
-    return Error(Errc::kCorrupt,
-                 fmt::format("metadata node in block {}: {}; restore the volume from a backup",
-                             pointer.block.value(), what));
-  }
-
   Result<void> Mark(const NodePointer& pointer) {
     if (!space_.Contains(pointer.block)) return Damaged(pointer, "outside of the node region");
     if (!space_.MarkUsed(pointer.block)) return Damaged(pointer, "has two parents");
@@ -192,7 +174,38 @@ Result<void> NodeReader::ReadInto(std::uint64_t block, std::span<std::byte> byte
   return read(spare_);
 }
 
-Result<PageRef> NodeReader::Read(const NodePointer& pointer, std::uint32_t level) {
+bool NodeReader::CanPointTo(const NodePointer& child, const Page& page) const {
+  return child.block >= layout_.node_first_block &&
+         child.block - layout_.node_first_block <= layout_.node_block_count - kNodeBlocks &&
+         (child.block - layout_.node_first_block) % kNodeBlocks == 0 &&
+         child.birth_epoch <= page.birth_epoch();
+}
+
+Result<void> NodeReader::CheckPlace(const Page& page, const Miss& miss) const {
+  if (miss.level == kPieceLevel) return Ok();
+  const auto view = page.view();
+  for (std::size_t at = view.is_leaf() ? 0 : 1; at < view.count(); ++at) {
+    if (view.key(at) < miss.low || (!miss.high.empty() && view.key(at) >= miss.high)) {
+      return Damaged(miss.pointer, "a key is outside of the range that its parent gives it");
+    }
+  }
+  for (std::size_t at = 0; at < view.count(); ++at) {
+    bool is_possible = true;
+    if (!view.is_leaf()) {
+      is_possible = CanPointTo(view.child(at), page);
+    } else {
+      const auto cell = view.leaf(at);
+      for (std::size_t piece = 0; piece < PiecesOf(cell.value_bytes); ++piece) {
+        is_possible = is_possible && CanPointTo(PieceAt(cell, piece), page);
+      }
+    }
+    if (!is_possible) return Damaged(miss.pointer, "it points to where no node of it can be");
+  }
+  return Ok();
+}
+
+Result<PageRef> NodeReader::Read(const Miss& miss) {
+  const auto& pointer = miss.pointer;
   const std::uint64_t block = pointer.block;
   if (block < layout_.node_first_block ||
       block - layout_.node_first_block > layout_.node_block_count - kNodeBlocks) {
@@ -203,8 +216,9 @@ Result<PageRef> NodeReader::Read(const NodePointer& pointer, std::uint32_t level
   }
   auto page = std::make_shared<Page>();
   FILER_TRY(ReadInto(block, page->bytes()));
-  FILER_TRY(CheckNode(page->bytes(), uuid_, pointer, level));
+  FILER_TRY(CheckNode(page->bytes(), uuid_, pointer, miss.level));
   page->Adopt();
+  FILER_TRY(CheckPlace(*page, miss));
   return page;
 }
 

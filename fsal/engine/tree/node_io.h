@@ -22,10 +22,13 @@ class NodeReader {
       : device_(device), layout_(layout), uuid_(uuid) {}
   Result<void> Start();
 
-  // Errors: kCorrupt, the device's. Blocking.
-  Result<PageRef> Read(const NodePointer& pointer, std::uint32_t level);
+  // Also checks that the keys lie where its parent says, and what it points to can be. Errors:
+  // kCorrupt, the device's. Blocking.
+  Result<PageRef> Read(const Miss& miss);
 
  private:
+  Result<void> CheckPlace(const Page& page, const Miss& miss) const;
+  bool CanPointTo(const NodePointer& child, const Page& page) const;
   Result<void> ReadInto(std::uint64_t block, std::span<std::byte> bytes);
 
   BlockDevice& device_;

@@ -14,13 +14,22 @@ constexpr std::uint64_t kCheckpointsToWait = 1;  // behind the one that no longe
 
 }  // namespace
 
-NodeSpace::NodeSpace(std::uint64_t first_block, std::uint64_t unit_count)
+NodeSpace::NodeSpace(std::uint64_t first_block, std::uint64_t unit_count, SpaceMap* map)
     : first_block_(first_block),
       unit_count_(unit_count),
       words_((unit_count + kBitsPerWord - 1) / kBitsPerWord),
-      free_count_(unit_count) {
+      free_count_(unit_count),
+      map_(map) {
   const auto rest = unit_count % kBitsPerWord;
   if (rest != 0) words_.back() = ~std::uint64_t{0} << rest;  // bits behind the end are in use
+}
+
+void NodeSpace::StartFromMap() {
+  const auto used = map_->unit_words();
+  std::copy(used.begin(), used.end(), words_.begin());
+  const auto rest = unit_count_ % kBitsPerWord;
+  if (rest != 0) words_.back() |= ~std::uint64_t{0} << rest;
+  free_count_ = unit_count_ - map_->used_units();
 }
 
 bool NodeSpace::Contains(std::uint64_t block) const noexcept {
@@ -51,6 +60,7 @@ std::optional<std::uint64_t> NodeSpace::Allocate() {
   cursor_word_ = *unit / kBitsPerWord;
   words_[cursor_word_] |= std::uint64_t{1} << *unit % kBitsPerWord;
   --free_count_;
+  if (map_ != nullptr && !map_->UseUnit(*unit)) is_confused_ = true;
   return first_block_ + *unit * kNodeBlocks;
 }
 
@@ -61,11 +71,17 @@ bool NodeSpace::MarkUsed(std::uint64_t block) {
   if ((word & bit) != 0) return false;
   word |= bit;
   --free_count_;
+  if (map_ != nullptr) map_->UseUnit(unit);
   return true;
 }
 
 void NodeSpace::FreeNow(std::uint64_t block) {
   const auto unit = UnitOf(block);
+  if (map_ != nullptr && !map_->DropUnit(unit)) is_confused_ = true;
+  ClearBit(unit);
+}
+
+void NodeSpace::ClearBit(std::uint64_t unit) {
   const auto bit = std::uint64_t{1} << unit % kBitsPerWord;
   auto& word = words_[unit / kBitsPerWord];
   FILER_ASSERT((word & bit) != 0);
@@ -74,6 +90,10 @@ void NodeSpace::FreeNow(std::uint64_t block) {
 }
 
 void NodeSpace::FreeLater(std::uint64_t block, std::uint64_t epoch) {
+  if (map_ != nullptr && !map_->DropUnit(UnitOf(block))) {
+    is_confused_ = true;  // a second parent gave it up already
+    return;
+  }
   if (freed_.empty() || freed_.back().epoch != epoch) freed_.push_back({epoch, {}});
   freed_.back().units.push_back(UnitOf(block));
   ++pending_count_;
@@ -81,7 +101,7 @@ void NodeSpace::FreeLater(std::uint64_t block, std::uint64_t epoch) {
 
 void NodeSpace::Release(std::uint64_t epoch) {
   while (!freed_.empty() && freed_.front().epoch + kCheckpointsToWait <= epoch) {
-    for (const auto unit : freed_.front().units) FreeNow(first_block_ + unit * kNodeBlocks);
+    for (const auto unit : freed_.front().units) ClearBit(unit);
     pending_count_ -= freed_.front().units.size();
     freed_.pop_front();
   }

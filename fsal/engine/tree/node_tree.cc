@@ -40,12 +40,31 @@ void NodeTree::Start(const TreeRoot& root) {
 
 // Reading
 
+// The child of the path's end that it took.
+Miss NodeTree::MissBelow(const Path& path, const NodePointer& pointer, std::uint32_t level) {
+  Miss miss{pointer, level, {}, {}};
+  bool has_low = false;
+  bool has_high = false;
+  for (auto step = path.rbegin(); step != path.rend(); ++step) {
+    const auto view = step->page->view();
+    if (!has_low && step->index > 0) {
+      miss.low = view.key(step->index);
+      has_low = true;
+    }
+    if (!has_high && step->index + 1 < view.count()) {
+      miss.high = view.key(step->index + 1);
+      has_high = true;
+    }
+  }
+  return miss;
+}
+
 bool NodeTree::Descend(Path& path, NodePointer pointer, std::uint32_t level, Toward toward,
                        std::string_view key, Misses& misses) const {
   for (;; --level) {
     auto* page = cache_.Find(pointer);
     if (page == nullptr) {
-      misses.push_back({pointer, level});
+      misses.push_back(MissBelow(path, pointer, level));
       return false;
     }
     path.push_back({page, 0});
@@ -70,7 +89,7 @@ NodeTree::Step NodeTree::ReadValue(const LeafCell& cell, std::string& value, Mis
     const auto pointer = PieceAt(cell, at);
     const auto* page = cache_.Find(pointer);
     if (page == nullptr) {
-      misses.push_back({pointer, kPieceLevel});
+      misses.push_back({pointer, kPieceLevel, {}, {}});
     } else if (misses.size() == missed) {
       value.append(page->view().piece());
     }
@@ -85,7 +104,8 @@ NodeTree::Step NodeTree::Find(std::string_view key, std::string& value, Misses& 
   for (auto level = root_level_;; --level) {
     const auto* page = cache_.Find(pointer);
     if (page == nullptr) {
-      misses.push_back({pointer, level});
+      Path path;  // once more, for what lies above it
+      Descend(path, root_, root_level_, Toward::kKey, key, misses);
       return Step::kMiss;
     }
     const auto view = page->view();

@@ -27,9 +27,12 @@
 
 namespace filer::engine {
 
+// A node that is not in memory, and what its keys have to lie in: [low, high), `high` empty: no
+// end.
 struct Miss {
   NodePointer pointer;
   std::uint32_t level = 0;
+  std::string low, high;
 };
 using Misses = std::vector<Miss>;
 
@@ -112,6 +115,7 @@ class NodeTree {
   bool Descend(Path& path, NodePointer pointer, std::uint32_t level, Toward toward,
                std::string_view key, Misses& misses) const;
   bool ToNextLeaf(Path& path, Misses& misses) const;
+  static Miss MissBelow(const Path& path, const NodePointer& pointer, std::uint32_t level);
   Step ReadValue(const LeafCell& cell, std::string& value, Misses& misses) const;
 
   NodePointer PointerTo(const Page& page) const noexcept;

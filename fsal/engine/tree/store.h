@@ -30,6 +30,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "fsal/engine/device/block_device.h"
+#include "fsal/engine/format/block_run.h"
 
 namespace filer::engine {
 
@@ -48,13 +49,25 @@ class Transaction {
     changes_.push_back({std::move(key), std::move(value)});
   }
   void Erase(std::string key) { changes_.push_back({std::move(key), std::nullopt}); }
+  // Blocks of the data area that its keys begin, or cease, to refer to: Store::UsedBlocks knows
+  // what is in use without reading the keys. At most 2^32 - 1 blocks a run.
+  void Use(BlockRun run) { used_.push_back(run); }
+  void Drop(BlockRun run) { dropped_.push_back(run); }
+  // Files that come less those that go, for StoreCounters::files.
+  void CountFiles(std::int32_t by) { file_delta_ += by; }
+
   bool empty() const { return changes_.empty(); }
   const std::vector<Change>& changes() const {
     return changes_;
   }  // in order; a later change of a key wins
+  const std::vector<BlockRun>& used() const { return used_; }
+  const std::vector<BlockRun>& dropped() const { return dropped_; }
+  std::int32_t file_delta() const { return file_delta_; }
 
  private:
   std::vector<Change> changes_;
+  std::vector<BlockRun> used_, dropped_;
+  std::int32_t file_delta_ = 0;
 };
 
 // The part of the volume that the core manages itself is fixed at format: label, uberblocks, log,
@@ -81,6 +94,7 @@ struct StoreCounters {
   std::uint64_t checkpoints = 0;
   std::uint64_t checkpoint_ns = 0;
   std::uint64_t recovered_groups = 0;  // replayed at mount
+  std::uint64_t files = 0;
   std::uint64_t keys = 0;
   std::uint64_t key_bytes = 0;   // of keys and values
   std::uint64_t node_units = 0;  // of 16 KiB, in the region for nodes
@@ -95,6 +109,17 @@ struct StoreOpenOptions {
   bool read_only = false;  // nothing is written (for check on a volume that nobody serves)
   // Memory for nodes. Exceeded only by what transactions of one moment touch.
   std::uint64_t cache_bytes = 256ULL << 20;
+  // The blocks that a pair refers to, for a map of used space that has to be made anew; none: count
+  // 0. Errors: kCorrupt.
+  std::function<Result<BlockRun>(std::string_view key, std::string_view value)> run_of;
+  // Reads the whole tree at once and holds the map of used space against it (check).
+  bool must_walk = false;
+};
+
+// What is known about the map of used space since Open.
+struct SpaceReport {
+  bool was_remade = false;         // it was damaged, or older than its checkpoint
+  bool differs_from_tree = false;  // in the units of the node region; with must_walk
 };
 
 class Store {
@@ -105,9 +130,11 @@ class Store {
   // kVolumeBytesMin), kExists (ours already, without overwrite), kReadOnly, the device's. Blocking.
   static Result<void> Format(BlockDevice& device, const StoreFormatOptions& options);
 
-  // Reads the tree of the newest checkpoint, replays the log exactly once, writes a checkpoint
-  // under a new log epoch *before* returning. Errors: kNotOurs, kNewerVersion, kNotSupported (of an
-  // early version), kTooSmall, kCorrupt, the device's. Blocking. `device` must outlive the store.
+  // From the newest checkpoint, replays the log exactly once, writes a checkpoint under a new log
+  // epoch *before* returning. Takes a read of the map of used space and of what the log touches,
+  // however many keys there are; only if that map is damaged, all of the tree is read. Errors:
+  // kNotOurs, kNewerVersion, kNotSupported (of an early version), kTooSmall, kCorrupt, the
+  // device's. Blocking. `device` must outlive the store.
   static Result<std::unique_ptr<Store>> Open(BlockDevice& device, const Clock& clock,
                                              const StoreOpenOptions& options);
   static Result<std::unique_ptr<Store>> Open(BlockDevice& device, const Clock& clock,
@@ -140,7 +167,8 @@ class Store {
   // Applies in memory and appends to the open log group; does not wait for durability. May block
   // for log space, for reads, and for a checkpoint when too much of the memory is dirty. Errors:
   // kTooBig, kIo (read-only after a failure), kNoSpace (log or node region cannot hold it),
-  // kCorrupt. After an error nothing is changed.
+  // kCorrupt (also: it uses blocks that are in use, or drops some that are not). After an error
+  // nothing is changed.
   virtual Result<Lsn> Commit(Transaction transaction) = 0;
 
   // Waits (polls the device) until everything up to `lsn` is durable. Errors: kIo.
@@ -152,6 +180,9 @@ class Store {
   virtual Result<void> Checkpoint() = 0;
 
   virtual StoreCounters Counters() const = 0;
+  virtual SpaceReport Space() const = 0;
+  // The data area: a bit for each block from data_first_block on, set where a key refers to it.
+  virtual std::vector<std::uint64_t> UsedBlocks() const = 0;
   // The failure after which nothing becomes durable any more, if there was one. Errors: kIo.
   virtual Result<void> Health() const = 0;
 };

@@ -32,6 +32,12 @@ constexpr int kCheckpointsForSpace = 3;    // after two, all that was freed befo
 constexpr std::uint64_t kCheckpointLogDivisor =
     4;  // a quarter of the log in use asks for a checkpoint
 
+Error MapContradicts() {
+  return Error(Errc::kCorrupt,
+               "commit: blocks that are in use already, or dropped ones that were not: the "
+               "volume's metadata contradict each other; run volume check");
+}
+
 Result<std::string> Encode(const Transaction& transaction) {
   std::string record(sizeof(TransactionHeader), '\0');
   for (const auto& change : transaction.changes()) {
@@ -45,9 +51,19 @@ Result<std::string> Encode(const Transaction& transaction) {
       return Error(Errc::kTooBig, "commit: the transaction is larger than a log group");
     }
   }
+  if (DoOverlap(transaction.used(), transaction.dropped())) return MapContradicts();
+  const auto pair_bytes = record.size() - sizeof(TransactionHeader);
+  for (const auto& run : transaction.used()) AppendRun(record, run, kRunUsed);
+  for (const auto& run : transaction.dropped()) AppendRun(record, run, kRunDropped);
+  if (record.size() > kGroupPayloadBytesMax) {
+    return Error(Errc::kTooBig, "commit: the transaction is larger than a log group");
+  }
   TransactionHeader header{};
+  header.run_count =
+      static_cast<std::uint32_t>(transaction.used().size() + transaction.dropped().size());
+  header.file_delta = static_cast<std::uint32_t>(transaction.file_delta());
   header.change_count = static_cast<std::uint32_t>(transaction.changes().size());
-  header.pair_bytes = static_cast<std::uint32_t>(record.size() - sizeof(header));
+  header.pair_bytes = static_cast<std::uint32_t>(pair_bytes);
   std::memcpy(record.data(), &header, sizeof(header));
   return record;
 }
@@ -68,29 +84,6 @@ std::vector<TreeChange> ChangesOf(const Transaction& transaction) {
 
 }  // namespace
 
-// The nodes that one call has read and still needs: the cache must not push one out for the next.
-class StoreImpl::Held {
- public:
-  explicit Held(std::size_t count_max = SIZE_MAX) : count_max_(count_max) {}
-
-  void Add(PageRef page) {
-    if (pages_.size() == count_max_) pages_.erase(pages_.begin());
-    pages_.push_back(std::move(page));
-  }
-  // Whether a node could not be read soundly twice through the same pointer. Once, it may have been
-  // freed and written anew in between; then the tree leads elsewhere by now.
-  bool IsSecondFailure(const NodePointer& pointer) {
-    if (std::find(failed_.begin(), failed_.end(), pointer) != failed_.end()) return true;
-    failed_.push_back(pointer);
-    return false;
-  }
-
- private:
-  const std::size_t count_max_;
-  std::vector<PageRef> pages_;
-  std::vector<NodePointer> failed_;
-};
-
 StoreImpl::StoreImpl(BlockDevice& device, const Clock& clock, const Label& label,
                      const StoreOpenOptions& options)
     : device_(device),
@@ -101,137 +94,32 @@ StoreImpl::StoreImpl(BlockDevice& device, const Clock& clock, const Label& label
       dirty_count_max_(PagesOf(options) / kDirtyDivisor),
       reader_(device, layout_, uuid_),
       cache_(PagesOf(options)),
-      space_(layout_.node_first_block, layout_.node_block_count / kNodeBlocks),
+      map_(layout_, uuid_),
+      space_(layout_.node_first_block, layout_.node_block_count / kNodeBlocks, &map_),
       tree_(uuid_, cache_, space_) {}
 
-Result<std::unique_ptr<Store>> StoreImpl::Open(BlockDevice& device, const Clock& clock,
-                                               const StoreOpenOptions& options) {
-  const bool read_only = options.read_only;
-  const auto loaded = FILER_TRY(LoadLabel(device));
-  if (!read_only && loaded.label.ro_compat != 0) {
-    return Error(
-        Errc::kNewerVersion,
-        fmt::format("label: features {:#x} of a newer release: this one may only read the volume",
-                    loaded.label.ro_compat.value()));
-  }
-  if (!read_only && device.Info().is_read_only) {
-    return Error(Errc::kReadOnly, "open: the device is read-only");
-  }
-  std::unique_ptr<StoreImpl> store(new StoreImpl(device, clock, loaded.label, options));
-  FILER_TRY(store->Recover());
-  if (!read_only) {
-    if (loaded.is_first_damaged || loaded.is_copy_damaged) {
-      FILER_LOG_WARN("volume {}: one of the two labels is damaged, writing it anew",
-                     store->VolumeName());
-      FILER_TRY(WriteLabel(device, loaded.label, loaded.is_first_damaged, loaded.is_copy_damaged));
-    }
-    FILER_TRY(store->StartMount());
-  }
-  return std::unique_ptr<Store>(std::move(store));
+bool StoreImpl::CanApply(std::span<const BlockRun> used, std::span<const BlockRun> dropped) const {
+  return std::ranges::all_of(used, [&](const auto& run) { return map_.IsAll(run, false); }) &&
+         std::ranges::all_of(dropped, [&](const auto& run) { return map_.IsAll(run, true); });
 }
 
-Result<void> StoreImpl::Recover() {
-  root_ = FILER_TRY(LoadUberblock(device_, layout_, uuid_));
-  FILER_TRY(reader_.Start());
-  const TreeRoot tree_root{root_.root,       root_.root_level, root_.tree_epoch,
-                           root_.node_count, root_.key_count,  root_.key_bytes};
-  FILER_TRY(WalkTree(reader_, tree_root, cache_, space_));
-  tree_.Start(tree_root);
-  GroupPlace head;
-  head.uuid = uuid_;
-  head.log_epoch = root_.log_epoch;
-  head.position = root_.log_head_position;
-  head.first_lsn = root_.checkpoint_lsn + 1;
-  head.prev_crc32c = root_.log_head_prev_crc32c;
-  const LogRing ring{layout_.log_first_block, layout_.log_block_count};
-  const auto end = FILER_TRY(
-      ReplayLog(device_, ring, head, [this](const GroupHeader& header, std::string_view payload) {
-        return ApplyGroup(header, payload);
-      }));
-  recovered_groups_ = end.group_count;
-  recovered_lsn_ = end.next.first_lsn - 1;
-  mount_epoch_ = root_.mount_epoch;
-  return Ok();
+void StoreImpl::ApplyRuns(std::span<const BlockRun> used, std::span<const BlockRun> dropped,
+                          std::int32_t file_delta) {
+  for (const auto& run : used) map_.Use(run);
+  for (const auto& run : dropped) map_.Drop(run);
+  file_count_ += static_cast<std::uint64_t>(std::int64_t{file_delta});
 }
 
-Result<void> StoreImpl::ApplyGroup(const GroupHeader& header, std::string_view payload) {
-  for (std::uint64_t lsn = header.first_lsn; lsn <= header.last_lsn; ++lsn) {
-    const auto applied = ApplyTransaction(payload);
-    if (!applied.has_value()) {
-      return Error(Errc::kCorrupt,
-                   fmt::format("log transaction {}: {}", lsn, applied.error().message()));
-    }
-  }
-  if (!payload.empty()) {
-    return Error(Errc::kCorrupt, fmt::format("log group {}: more bytes than transactions",
-                                             header.first_lsn.value()));
-  }
-  return Ok();
-}
-
-Result<void> StoreImpl::ApplyTransaction(std::string_view& payload) {
-  auto view = FILER_TRY(TakeTransaction(payload));
-  std::vector<TreeChange> changes;
-  for (std::uint32_t change = 0; change < view.change_count; ++change) {
-    const auto pair = FILER_TRY(TakePair(view.pairs));
-    if (!pair) return Error(Errc::kCorrupt, "a change is cut short");
-    changes.push_back({pair->key, pair->value});
-  }
-  if (!view.pairs.empty()) return Error(Errc::kCorrupt, "more bytes than changes");
-  Held held;
-  for (;;) {
-    NodeTree::Needs needs;
-    Misses misses;
-    if (tree_.Prepare(changes, needs, misses) == NodeTree::Step::kDone) {
-      if (needs.unit_count > space_.free_count()) {
-        return Error(Errc::kCorrupt, "it does not fit the node region");
-      }
-      tree_.Apply(changes);
-      cache_.Trim();
-      return Ok();
-    }
-    FILER_TRY(Load(misses, held));
-  }
-}
-
-// A new log epoch, durable before anybody is served: what the log held is in a checkpoint then, and
-// its groups are stale.
-Result<void> StoreImpl::StartMount() {
-  // What was read may be in the device's cache only, if it was the process that died. The nodes
-  // that the checkpoint before needs are overwritten from here on: nothing may lead back to it.
-  FILER_TRY(FlushIfCached(device_));
-  buffers_ = FILER_TRY(AllocateRunBuffers(device_));
-  auto root = root_;
-  root.epoch += 1;
-  root.mount_epoch += 1;
-  root.log_epoch = MixLogEpoch(uuid_, root.mount_epoch, clock_.RealtimeNs());
-  root.log_head_position = 0;
-  root.log_head_prev_crc32c = 0;
-  root.is_clean = 0;
-  if (recovered_groups_ > 0) {
-    root.checkpoint_lsn = recovered_lsn_;
-    const auto frozen = tree_.Freeze();
-    const auto sealed = FILER_TRY(WriteFrozen(frozen, root));
-    FILER_TRY(WriteUberblock(device_, layout_, root, buffers_[0]));
-    Thaw(frozen, sealed);
-  } else {
-    FILER_TRY(WriteUberblock(device_, layout_, root, buffers_[0]));
-  }
-  root_ = root;
-  mount_epoch_ = root.mount_epoch;
-  GroupPlace head;
-  head.uuid = uuid_;
-  head.log_epoch = root.log_epoch;
-  head.first_lsn = recovered_lsn_ + 1;
-  log_ = FILER_TRY(
-      LogWriter::Create(device_, {layout_.log_first_block, layout_.log_block_count}, head));
-  return Ok();
-}
+StoreImpl::Cut StoreImpl::Freeze() { return {tree_.Freeze(), map_.TakeChanged(), file_count_}; }
 
 // Writes what changed since the checkpoint before, and points `root` there. Durable on return.
-Result<SealedNodes> StoreImpl::WriteFrozen(const NodeTree::Frozen& frozen, Uberblock& root) {
+Result<StoreImpl::WrittenCut> StoreImpl::WriteCut(const Cut& cut, Uberblock& root) {
   const auto started_ns = clock_.MonotonicNs();
-  auto sealed = FILER_TRY(WriteNodes(device_, frozen.pages, buffers_));
+  const auto& frozen = cut.tree;
+  WrittenCut written;
+  auto& sealed = written.sealed;
+  sealed = FILER_TRY(WriteNodes(device_, frozen.pages, buffers_));
+  written.map = FILER_TRY(map_.Write(device_, cut.map, frozen.root.epoch, buffers_[0]));
   FILER_TRY(FlushIfCached(device_));
   root.tree_epoch = frozen.root.epoch;
   root.root = frozen.root.pointer;
@@ -241,15 +129,20 @@ Result<SealedNodes> StoreImpl::WriteFrozen(const NodeTree::Frozen& frozen, Uberb
   root.node_count = frozen.root.node_count;
   root.key_count = frozen.root.key_count;
   root.key_bytes = frozen.root.key_bytes;
+  root.map_sum = written.map.sum;
+  root.file_count = cut.file_count;
   written_count_.fetch_add(frozen.pages.size(), std::memory_order_relaxed);
   checkpoint_count_.fetch_add(1, std::memory_order_relaxed);
   checkpoint_ns_.fetch_add(static_cast<std::uint64_t>(clock_.MonotonicNs() - started_ns),
                            std::memory_order_relaxed);
-  return sealed;
+  return written;
 }
 
 // The checkpoint is durable: its nodes are clean, and what earlier ones alone needed is free.
-void StoreImpl::Thaw(const NodeTree::Frozen& frozen, const SealedNodes& sealed) {
+void StoreImpl::Thaw(const Cut& cut, const WrittenCut& written) {
+  map_.Accept(written.map);
+  const auto& frozen = cut.tree;
+  const auto& sealed = written.sealed;
   const std::span<const PageRef> pages(frozen.pages);
   const auto in_parts = [&](const auto& call) {
     for (std::size_t at = 0; at < pages.size(); at += kPagesPerThaw) {
@@ -274,8 +167,8 @@ Result<void> StoreImpl::RunCheckpoint(Reason reason) {
   const auto cut = log_->Cut();
   const bool has_tree = cut.lsn != root_.checkpoint_lsn || reason == Reason::kSpace;
   if (!has_tree && reason != Reason::kClose) return Ok();
-  NodeTree::Frozen frozen;
-  if (has_tree) frozen = tree_.Freeze();
+  Cut frozen;
+  if (has_tree) frozen = Freeze();
   lock.unlock();
 
   // The log up to the cut must be written before its place is given away.
@@ -286,9 +179,9 @@ Result<void> StoreImpl::RunCheckpoint(Reason reason) {
   root.log_head_position = cut.position;
   root.log_head_prev_crc32c = cut.prev_crc32c;
   root.is_clean = reason == Reason::kClose ? 1 : 0;
-  SealedNodes sealed;
+  WrittenCut done;
   const auto write = [&]() -> Result<void> {
-    if (has_tree) sealed = FILER_TRY(WriteFrozen(frozen, root));
+    if (has_tree) done = FILER_TRY(WriteCut(frozen, root));
     return WriteUberblock(device_, layout_, root, buffers_[0]);
   };
   const auto written = write();
@@ -298,7 +191,7 @@ Result<void> StoreImpl::RunCheckpoint(Reason reason) {
     return error;
   }
   root_ = root;
-  if (has_tree) Thaw(frozen, sealed);
+  if (has_tree) Thaw(frozen, done);
   log_->Trim(cut.position);
   return Ok();
 }
@@ -348,6 +241,9 @@ Result<Lsn> StoreImpl::Commit(Transaction transaction) {
       FILER_TRY(MakeNodeRoom());
       continue;
     }
+    if (!CanApply(transaction.used(), transaction.dropped())) {
+      return MapContradicts();
+    }
     const auto lsn = log_->TryAppend(record);
     if (!lsn) {
       lock.unlock();
@@ -355,8 +251,14 @@ Result<Lsn> StoreImpl::Commit(Transaction transaction) {
       continue;
     }
     tree_.Apply(changes);
+    ApplyRuns(transaction.used(), transaction.dropped(), transaction.file_delta());
     cache_.Trim();
     ++commit_count_;
+    if (space_.is_confused()) {
+      const Error error(Errc::kCorrupt, "a metadata node has two parents; run volume check");
+      log_->Fail(error);
+      return error;
+    }
     dirty_count_.store(tree_.dirty_count(), std::memory_order_relaxed);
     lock.unlock();
     LimitDirty();
@@ -414,7 +316,7 @@ Lsn StoreImpl::DurableLsn() const { return log_ == nullptr ? recovered_lsn_ : lo
 Result<void> StoreImpl::Load(const Misses& misses, Held& held) const {
   std::vector<PageRef> pages;
   for (const auto& miss : misses) {
-    auto page = reader_.Read(miss.pointer, miss.level);
+    auto page = reader_.Read(miss);
     if (page.has_value()) {
       pages.push_back(std::move(page).value());
     } else if (page.error() != Errc::kCorrupt || held.IsSecondFailure(miss.pointer)) {
@@ -491,6 +393,14 @@ Result<void> StoreImpl::Health() const {
   return log_->Health();
 }
 
+SpaceReport StoreImpl::Space() const { return report_; }
+
+std::vector<std::uint64_t> StoreImpl::UsedBlocks() const {
+  const std::shared_lock lock(map_mutex_);
+  const auto words = map_.data_words();
+  return {words.begin(), words.end()};
+}
+
 StoreCounters StoreImpl::Counters() const {
   StoreCounters counters;
   if (log_ != nullptr) {
@@ -503,6 +413,7 @@ StoreCounters StoreImpl::Counters() const {
   counters.recovered_groups = recovered_groups_;
   std::shared_lock lock(map_mutex_);
   counters.commits = commit_count_;
+  counters.files = file_count_;
   counters.keys = tree_.key_count();
   counters.key_bytes = tree_.key_bytes();
   counters.node_units = space_.unit_count();

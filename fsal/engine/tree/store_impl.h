@@ -5,15 +5,18 @@
 // (else let go, read them, start again) and that the node region has room, append to the log, apply
 // to the tree; later the log makes it durable. Checkpoint: under the map's lock seal the open group
 // and freeze the tree (both constant time); sync the log up to there; write the nodes that changed;
-// FLUSH; uberblock; FLUSH; trim the log. Commits go on meanwhile. It runs on the thread that asked
-// for it: Checkpoint(), a Sync that finds a quarter of the log in use, or a Commit that finds no
-// room in the log or the region, or too many dirty nodes. Lock order: checkpoint_mutex_ (held
-// across I/O, by checkpoints only), map_mutex_, the log's own.
+// and the blocks of the map of used space that changed; FLUSH; uberblock; FLUSH; trim the log.
+// Commits go on meanwhile. It runs on the thread that asked for it: Checkpoint(), a Sync that finds
+// a quarter of the log in use, or a Commit that finds no room in the log or the region, or too many
+// dirty nodes. Lock order: checkpoint_mutex_ (held across I/O, by checkpoints only), map_mutex_,
+// the log's own.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <shared_mutex>
+#include <vector>
 
 #include "base/thread_annotations.h"
 #include "fsal/engine/log/log_writer.h"
@@ -45,6 +48,8 @@ class StoreImpl final : public Store {
   Lsn DurableLsn() const override;
   Result<void> Checkpoint() override;
   StoreCounters Counters() const override;
+  SpaceReport Space() const override;
+  std::vector<std::uint64_t> UsedBlocks() const override;
   Result<void> Health() const override;
 
  private:
@@ -54,7 +59,9 @@ class StoreImpl final : public Store {
   StoreImpl(BlockDevice& device, const Clock& clock, const Label& label,
             const StoreOpenOptions& options);
 
-  Result<void> Recover();
+  Result<void> Recover(const StoreOpenOptions& options);
+  Result<void> StartSpace(const StoreOpenOptions& options, const TreeRoot& tree_root);
+  Result<void> RemakeMap(const StoreOpenOptions& options, const TreeRoot& tree_root);
   Result<void> ApplyGroup(const GroupHeader& header, std::string_view payload);
   Result<void> ApplyTransaction(std::string_view& payload);
   Result<void> StartMount();
@@ -64,8 +71,23 @@ class StoreImpl final : public Store {
   Result<void> Load(const Misses& misses, Held& held) const;
 
   Result<void> RunCheckpoint(Reason reason) FILER_REQUIRES(checkpoint_mutex_);
-  Result<SealedNodes> WriteFrozen(const NodeTree::Frozen& frozen, Uberblock& root);
-  void Thaw(const NodeTree::Frozen& frozen, const SealedNodes& sealed);
+  // What is about to become durable, cut off in one hold of the lock.
+  struct Cut {
+    NodeTree::Frozen tree;
+    std::vector<SpaceMap::Part> map;
+    std::uint64_t file_count = 0;
+  };
+  struct WrittenCut {
+    SealedNodes sealed;
+    SpaceMap::Written map;
+  };
+  Cut Freeze();
+  Result<WrittenCut> WriteCut(const Cut& cut, Uberblock& root);
+  void Thaw(const Cut& cut, const WrittenCut& written);
+  // Of runs that do not overlap.
+  bool CanApply(std::span<const BlockRun> used, std::span<const BlockRun> dropped) const;
+  void ApplyRuns(std::span<const BlockRun> used, std::span<const BlockRun> dropped,
+                 std::int32_t file_delta);
   Result<void> MakeLogRoom(std::size_t record_bytes);
   Result<void> MakeNodeRoom();
   void LimitDirty();
@@ -81,11 +103,15 @@ class StoreImpl final : public Store {
   std::uint64_t recovered_groups_ = 0;
 
   mutable NodeReader reader_;
-  mutable std::shared_mutex map_mutex_;  // cache_, space_, tree_, commit_count_
+  // cache_, map_'s bits, space_, tree_, file_count_, commit_count_
+  mutable std::shared_mutex map_mutex_;
   mutable PageCache cache_;
+  SpaceMap map_;  // its file: as root_
   NodeSpace space_;
   NodeTree tree_;
+  std::uint64_t file_count_ = 0;
   std::uint64_t commit_count_ = 0;
+  SpaceReport report_;  // final after Open
 
   Mutex checkpoint_mutex_;
   Uberblock root_{};                           // newest on the device; checkpoint_mutex_ once open
@@ -97,6 +123,29 @@ class StoreImpl final : public Store {
   std::atomic<std::uint64_t> checkpoint_ns_{0};       // statistics, relaxed
   Lsn recovered_lsn_ = 0;
   std::unique_ptr<LogWriter> log_;  // none: opened read-only
+};
+
+// The nodes that one call has read and still needs: the cache must not push one out for the next.
+class StoreImpl::Held {
+ public:
+  explicit Held(std::size_t count_max = SIZE_MAX) : count_max_(count_max) {}
+
+  void Add(PageRef page) {
+    if (pages_.size() == count_max_) pages_.erase(pages_.begin());
+    pages_.push_back(std::move(page));
+  }
+  // Whether a node could not be read soundly twice through the same pointer. Once, it may have been
+  // freed and written anew in between; then the tree leads elsewhere by now.
+  bool IsSecondFailure(const NodePointer& pointer) {
+    if (std::find(failed_.begin(), failed_.end(), pointer) != failed_.end()) return true;
+    failed_.push_back(pointer);
+    return false;
+  }
+
+ private:
+  const std::size_t count_max_;
+  std::vector<PageRef> pages_;
+  std::vector<NodePointer> failed_;
 };
 
 }  // namespace filer::engine

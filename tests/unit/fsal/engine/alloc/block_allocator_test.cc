@@ -8,16 +8,18 @@
 namespace filer::engine {
 namespace {
 
-TEST(BlockAllocator, MarkUsedRefusesOutsideAndTwice) {
+TEST(BlockAllocator, StartsFromWhatIsUsed) {
   BlockAllocator allocator(100, 1000);
-  EXPECT_TRUE(allocator.MarkUsed({100, 10}).has_value());
-  EXPECT_TRUE(allocator.MarkUsed({105, 1}).error() == Errc::kCorrupt);
-  EXPECT_TRUE(allocator.MarkUsed({90, 11}).error() == Errc::kOutOfRange);
-  EXPECT_TRUE(allocator.MarkUsed({1099, 2}).error() == Errc::kOutOfRange);
-  EXPECT_TRUE(allocator.MarkUsed({UINT64_MAX, 1}).error() == Errc::kOutOfRange);
-  EXPECT_TRUE(allocator.MarkUsed({100, 0}).error() == Errc::kOutOfRange);
-  EXPECT_TRUE(allocator.MarkUsed({1099, 1}).has_value());
-  EXPECT_EQ(allocator.free(), 989U);
+  std::vector<std::uint64_t> used(16);
+  used[0] = 0x3FF;        // 100 to 109
+  used[15] = 1ULL << 39;  // 1099, the last
+  allocator.Start(used);
+  EXPECT_EQ(allocator.free(), 1000U - 11);
+  EXPECT_TRUE(allocator.IsUsedForTest(109));
+  EXPECT_FALSE(allocator.IsUsedForTest(110));
+  EXPECT_TRUE(allocator.IsUsedForTest(1099));
+  ASSERT_TRUE(allocator.Reserve(900, false).has_value());
+  EXPECT_EQ(allocator.AllocateReserved(900).first, 110U);
 }
 
 TEST(BlockAllocator, HoldsBackAPartForThePrivileged) {

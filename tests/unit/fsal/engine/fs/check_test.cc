@@ -55,6 +55,61 @@ TEST_F(CheckTest, SoundVolumeHasNoFindings) {
             "");
 }
 
+TEST_F(CheckTest, FindsWhatTheMapOfUsedSpaceHasWrong) {
+  const auto last = [](const Store& store) {
+    const auto geometry = store.Geometry();
+    return BlockRun{geometry.data_first_block + geometry.data_block_count - 3, 2};
+  };
+  EXPECT_NE(After([&](const Store& store, Transaction& transaction) {
+              transaction.Put(CounterKey("other"), EncodeCounter(1));
+              transaction.Use(last(store));
+            }).find("2 blocks are marked as in use and are not"),
+            std::string::npos);
+  EXPECT_NE(After([&](const Store& store, Transaction& transaction) {
+              transaction.Put(CounterKey("other"), EncodeCounter(1));
+              store
+                  .Scan(StartOfLetter('E'), EndOfLetter('E'),
+                        [&](std::string_view key, std::string_view value) {
+                          const auto extent = DecodeExtent(key, value).value();
+                          transaction.Drop({extent.physical + 1, 1});
+                          return false;
+                        })
+                  .value();
+            }).find("a block is in use and not marked so"),
+            std::string::npos);
+  EXPECT_NE(After([&](const Store&, Transaction& transaction) {
+              transaction.Put(CounterKey("other"), EncodeCounter(1));
+              transaction.CountFiles(-1);
+            }).find("recorded are 2"),
+            std::string::npos);
+}
+
+// Two files that claim one block: the first may give it up, the second is refused.
+TEST_F(CheckTest, ABlockIsNeverFreedTwice) {
+  const auto device =
+      SimDevice::Create(TestEngine::DefaultOptions(), device_->CurrentImage()).value();
+  {
+    const auto store = Store::Open(*device, SystemClock(), false).value();
+    Transaction transaction;
+    store
+        ->Scan(StartOfLetter('E'), EndOfLetter('E'),
+               [&](std::string_view key, std::string_view value) {
+                 const auto extent = DecodeExtent(key, value).value();
+                 transaction.Put(ExtentKey(file_.inode, 1000), std::string(value));
+                 return extent.length == 0;
+               })
+        .value();
+    ASSERT_TRUE(store->Sync(store->Commit(std::move(transaction)).value()).has_value());
+    ASSERT_TRUE(store->Close().has_value());
+  }
+  auto engine = Engine::Mount(*device, SystemClock(), {}).value();
+  AttributeChange empty;
+  empty.size_bytes = 0;
+  EXPECT_TRUE(engine->SetAttributes(kRootCaller, file_, empty).error() == Errc::kCorrupt);
+  EXPECT_TRUE(engine->Health().has_value()) << "others go on";
+  EXPECT_TRUE(engine->Create(kRootCaller, engine->Root(), "new", {}).has_value());
+}
+
 TEST_F(CheckTest, FindsWrongCounts) {
   EXPECT_NE(AfterRecord(file_.inode, [](InodeRecord& r) { ++r.links; }), "");
   EXPECT_NE(AfterRecord(file_.inode, [](InodeRecord& r) { ++r.blocks; }), "");

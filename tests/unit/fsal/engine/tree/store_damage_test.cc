@@ -128,7 +128,7 @@ TEST(StoreDamage, ABitInANodeOfTheTreeIsRefused) {
   EXPECT_FALSE(others.contains(Outcome::kLostLastGroup));
 }
 
-// The walk at mount does not read the pieces of long values: who reads the value finds the damage.
+// A mount reads only what it needs: who reads the value finds the damage.
 TEST(StoreDamage, ABitInAPieceOfALongValueIsFoundWhenItIsRead) {
   auto device = NewDevice();
   ASSERT_TRUE(Store::Format(*device, Named()).has_value());
@@ -146,7 +146,12 @@ TEST(StoreDamage, ABitInAPieceOfALongValueIsFoundWhenItIsRead) {
     auto damaged = DeviceOn(std::move(image));
     const auto opened = Store::Open(*damaged, SystemClock(), false);
     if (!opened.has_value()) continue;
-    EXPECT_EQ(opened.value()->Get("short").value(), "1");
+    const auto other = opened.value()->Get("short");
+    if (!other.has_value()) {  // their common leaf
+      EXPECT_TRUE(other.error() == Errc::kCorrupt);
+      continue;
+    }
+    EXPECT_EQ(other.value(), "1");
     const auto got = opened.value()->Get("long");
     if (got.has_value()) {
       EXPECT_EQ(got.value(), value);

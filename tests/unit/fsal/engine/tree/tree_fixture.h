@@ -133,7 +133,7 @@ class TreeOnDisk {
   }
   void Load(const Misses& misses, std::vector<PageRef>& held) {
     for (const auto& miss : misses) {
-      auto page = reader_.Read(miss.pointer, miss.level);
+      auto page = reader_.Read(miss);
       ASSERT_TRUE(page.has_value()) << page.error().message();
       held.push_back(cache_.AddRead(std::move(page).value()));
       ++reads_;
