@@ -315,6 +315,8 @@ FileQueue::Step FileQueue::Fail(int error) {
       FILER_LOG_ERROR("{}: no space left on the host; the guest sees I/O errors until there is",
                       file_.path);
     }
+  } else if (error == EFAULT) {
+    // The guest's memory is not there (any more): nothing is wrong with the file.
   } else if (!file_.has_logged_error.exchange(true, std::memory_order_relaxed)) {
     FILER_LOG_ERROR("{}: {}; the guest sees I/O errors (said once)", file_.path,
                     std::strerror(error));

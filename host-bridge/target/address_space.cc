@@ -10,6 +10,9 @@ Result<void> Iotlb::Update(std::uint64_t iova, std::uint64_t size_bytes, std::ui
   if (size_bytes == 0 || __builtin_add_overflow(iova, size_bytes - 1, &last)) {
     return Error(Errc::kBadAddress, "IOTLB entry is empty or wraps around");
   }
+  if ((iova | size_bytes | user_address) % kIotlbPageBytes != 0) {
+    return Error(Errc::kBadAddress, "IOTLB entry of parts of pages");
+  }
   if (entries_.size() >= kIotlbEntriesMax) entries_.clear();
   Erase(iova, last);
   const auto at = std::lower_bound(

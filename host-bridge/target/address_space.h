@@ -27,7 +27,8 @@ class Iotlb {
     std::uint64_t user_address = 0;
     std::uint8_t permission = 0;
   };
-  // Errors: kBadAddress (empty or wraps around).
+  // Errors: kBadAddress (empty, wraps around, or not of whole pages of 4 KiB: each entry is a step
+  // of the poller for what lies in it).
   Result<void> Update(std::uint64_t iova, std::uint64_t size_bytes, std::uint64_t user_address,
                       std::uint8_t permission);
   void Invalidate(std::uint64_t iova, std::uint64_t size_bytes);

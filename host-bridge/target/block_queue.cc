@@ -71,6 +71,7 @@ std::uint16_t BlockQueue::Stop() {
 }
 
 bool BlockQueue::Round() {
+  round_work_ = 0;
   if (is_packed()) return RoundOn(packed_);
   return split_.is_attached() && RoundOn(split_);
 }
@@ -120,10 +121,9 @@ bool BlockQueue::TakeRequests(Ring& ring) {
   ring.SuppressNotifications();
   if (!MayTake(ring)) return false;
   const bool is_limited = limiter_ != nullptr && limiter_->is_limited();
-  std::uint64_t round_bytes = 0;
   std::uint32_t taken = 0;
   std::uint32_t round_requests = 1;
-  while (taken < round_requests && round_bytes < kRoundBytesMax) {
+  while (taken < round_requests && round_work_ < kRoundBytesMax) {
     if (is_limited && !limiter_->HasTokens()) break;
     std::uint16_t head = 0;
     const bool is_again = !resubmit_.empty();
@@ -144,24 +144,26 @@ bool BlockQueue::TakeRequests(Ring& ring) {
       round_requests = RoundRequests(ring);
       round_ticks_ = sampler_.RoundStart();
     }
-    const std::uint64_t bytes_before = round_bytes;
-    if (!Take(ring, head, is_again, round_bytes)) break;
-    if (is_limited) limiter_->Take(round_bytes - bytes_before);
+    std::uint64_t limited_bytes = 0;
+    if (!Take(ring, head, is_again, limited_bytes)) break;
+    if (is_limited) limiter_->Take(limited_bytes);
     if (is_again) resubmit_.pop_back();
-    if (++taken == 1 && round_bytes >= kLargeRequestBytes && round_requests > 1) {
+    if (++taken == 1 && round_work_ >= kLargeRequestBytes && round_requests > 1) {
       round_requests = std::max(round_requests, kLargeRoundRequestsMin);
     }
   }
   return taken > 0;
 }
 
-// False: it has to wait, or breaks the queue; it was not taken.
+// False: it has to wait, or breaks the queue; it was not taken. `limited_bytes`: what it costs of
+// the volume's bandwidth.
 template <typename Ring>
-bool BlockQueue::Take(Ring& ring, std::uint16_t head, bool is_again, std::uint64_t& round_bytes) {
-  if (TakeSmall(ring, head, round_bytes)) return true;
+bool BlockQueue::Take(Ring& ring, std::uint16_t head, bool is_again, std::uint64_t& limited_bytes) {
+  if (TakeSmall(ring, head, limited_bytes)) return true;
   const auto read = ring.ReadChain(head, space_, chain_, miss_, fault_);
   has_miss_ = read == ChainResult::kMiss;
-  if (read == ChainResult::kOk && TakeOne(ring, head, round_bytes)) return true;
+  round_work_ += chain_.list.steps * kTranslationStepBytes;
+  if (read == ChainResult::kOk && TakeOne(ring, head, limited_bytes)) return true;
   if (!is_again) {
     ring.Unpop(head);
     --in_flight_;
@@ -172,7 +174,7 @@ bool BlockQueue::Take(Ring& ring, std::uint16_t head, bool is_again, std::uint64
 // The common case in few steps: one valid read or write of one piece. False: it is something else,
 // or not valid, and the whole way decides what; nothing was changed.
 template <typename Ring>
-bool BlockQueue::TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes) {
+bool BlockQueue::TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& limited_bytes) {
   SmallChain chain;
   if (!ring.ReadSmallChain(head, space_, chain)) return false;
   virtio::RequestHeader header;
@@ -190,7 +192,8 @@ bool BlockQueue::TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_
   }
   NoteTaken(ring, head);
   counters_->requests.Add(1);
-  round_bytes += chain.data.iov_len;
+  limited_bytes = chain.data.iov_len;
+  round_work_ += limited_bytes;
   Slot& slot = slots_[head];
   slot.few[0] = chain.data;
   slot.segment_count = 1;
@@ -214,13 +217,16 @@ bool BlockQueue::TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_
 
 // False: the request breaks the protocol, and the queue with it.
 template <typename Ring>
-bool BlockQueue::TakeOne(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes) {
+bool BlockQueue::TakeOne(Ring& ring, std::uint16_t head, std::uint64_t& limited_bytes) {
   ParsedRequest request;
   fault_ = ParseBlockRequest(chain_, device_, request);
   if (fault_ != RingFault::kNone) return false;
   NoteTaken(ring, head);
   counters_->requests.Add(1);
-  round_bytes += chain_.readable_bytes + chain_.writable_bytes;
+  limited_bytes = chain_.readable_bytes + chain_.writable_bytes;
+  round_work_ += limited_bytes;
+  // What makes the volume write as much as a WRITE costs as much.
+  if (!request.is_immediate) limited_bytes = std::max(limited_bytes, request.backend.length_bytes);
   if (request.is_immediate) {
     if (request.status != virtio::kStatusOk) counters_->errors.Add(1);
     WriteStatus(request.status_byte, request.status);

@@ -67,6 +67,8 @@ class BlockQueue {
   // Rounds that did something, since they were last taken.
   std::uint32_t worked_rounds() const { return worked_rounds_; }
   std::uint32_t TakeWorkedRounds() { return std::exchange(worked_rounds_, 0); }
+  // What the last round took, in bytes of data and what counts as such.
+  std::uint64_t round_work() const { return round_work_; }
   // Requests that the backend has. Heads still to be resubmitted do not touch memory yet.
   std::uint32_t in_flight() const {
     return in_flight_ - static_cast<std::uint32_t>(resubmit_.size());
@@ -107,11 +109,11 @@ class BlockQueue {
   template <typename Ring>
   std::uint32_t RoundRequests(const Ring& ring);
   template <typename Ring>
-  bool Take(Ring& ring, std::uint16_t head, bool is_again, std::uint64_t& round_bytes);
+  bool Take(Ring& ring, std::uint16_t head, bool is_again, std::uint64_t& limited_bytes);
   template <typename Ring>
-  bool TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes);
+  bool TakeSmall(Ring& ring, std::uint16_t head, std::uint64_t& limited_bytes);
   template <typename Ring>
-  bool TakeOne(Ring& ring, std::uint16_t head, std::uint64_t& round_bytes);
+  bool TakeOne(Ring& ring, std::uint16_t head, std::uint64_t& limited_bytes);
   void NoteTaken(DeviceQueue&, std::uint16_t head);
   void NoteTaken(PackedDeviceQueue& ring, std::uint16_t id);
   void Submit(std::uint16_t head, const ParsedRequest& request);
@@ -155,6 +157,7 @@ class BlockQueue {
   bool is_interrupt_owed_ = false;  // the kernel could not send it
   std::uint32_t in_flight_ = 0;
   std::uint32_t worked_rounds_ = 0;
+  std::uint64_t round_work_ = 0;
   std::uint32_t depth_of_late_ = 0;  // most requests that were published at once, slowly forgotten
   bool is_synchronous_ = false;      // the backend completes inside Poll
   bool is_accepting_ = true;

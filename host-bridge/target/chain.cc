@@ -39,7 +39,7 @@ std::string_view RingFaultText(RingFault fault) {
 }
 
 void ChainWalk::Begin() {
-  chain.list.count = chain.list.merge_from = 0;
+  chain.list.count = chain.list.merge_from = chain.list.steps = 0;
   chain.readable_count = 0;
   chain.readable_bytes = chain.writable_bytes = 0;
 }

@@ -12,11 +12,13 @@ inline constexpr std::uint32_t kChainDescriptorsMax = 256;  // of one chain or i
 inline constexpr std::uint32_t kRequestSegmentsMax = 256;   // after splits at region edges
 inline constexpr std::uint32_t kSegmentsOffered = 126;      // seg_max of the configuration space
 inline constexpr std::uint64_t kRequestBytesMax = 64ULL << 20;
+// Pieces that translation finds for one chain, joined or not: the largest request, a page each.
+inline constexpr std::uint32_t kTranslationStepsMax = 64 * 256 + 2 * kChainDescriptorsMax;
 inline constexpr std::uint64_t kZeroFillBytesMax = 4ULL << 20;  // of a read that fails
 inline constexpr std::uint32_t kDiscardSectorsMax = (1U << 30) / 512;
 inline constexpr std::uint32_t kWriteZeroesSectorsMax = (64U << 20) / 512;
 
-// Per queue and poll round, so that one queue cannot starve the others.
+// Per queue and poll round, so that one queue cannot starve the others, nor one client.
 inline constexpr std::uint32_t kRoundRequestsMax = 128;
 // Where the backend completes at once, the front end works on what is published while we go on with
 // the rest: two fifths of its depth of late, within these.
@@ -26,7 +28,9 @@ inline constexpr std::uint32_t kSynchronousRoundRequestsMax = 16;
 // copying, and rounds of eight copy 4% to 7% faster than rounds of four.
 inline constexpr std::uint64_t kLargeRequestBytes = 64ULL << 10;
 inline constexpr std::uint32_t kLargeRoundRequestsMin = 8;
-inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;
+inline constexpr std::uint64_t kRoundBytesMax = 4ULL << 20;  // of a session's queues together
+// What a piece to translate counts as: some 100 ns behind a vIOMMU.
+inline constexpr std::uint64_t kTranslationStepBytes = 4096;
 
 inline constexpr std::uint32_t kVolumeCountMax = 64;  // of a process
 inline constexpr std::uint32_t kPollerCountMax = 16;  // likewise
@@ -35,6 +39,7 @@ inline constexpr std::uint32_t kMemoryRegionsMax = 64;
 inline constexpr std::uint64_t kMemoryBytesMax = 1ULL << 40;
 static_assert(kVolumeCountMax * kMemoryBytesMax <= 1ULL << 46);
 inline constexpr std::uint32_t kIotlbEntriesMax = 4096;
+inline constexpr std::uint64_t kIotlbPageBytes = 4096;     // smaller ones are refused
 inline constexpr std::uint32_t kClosingMax = 16;           // replaced descriptors of a session
 inline constexpr std::uint32_t kMessagesPerVisitMax = 32;  // of one session, then others' turn
 

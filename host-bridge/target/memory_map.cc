@@ -84,7 +84,7 @@ bool MappedFile::IsBroken() const {
   return mapping_ != nullptr && FaultGuard::IsBroken(guard_slot_);
 }
 
-Result<void> MemoryMap::Add(const RegionSpec& spec, UniqueFd fd) {
+Result<void> MemoryMap::Add(const RegionSpec& spec, const UniqueFd& fd) {
   if (regions_.size() == kMemoryRegionsMax) {
     return Error(Errc::kTooBig, "more memory regions than this target takes");
   }
@@ -114,18 +114,21 @@ Result<void> MemoryMap::Add(const RegionSpec& spec, UniqueFd fd) {
   return Ok();
 }
 
-Result<void> MemoryMap::Remove(const RegionSpec& spec) {
+Result<MemoryMap::Removed> MemoryMap::Remove(const RegionSpec& spec) {
   const auto found = std::find_if(regions_.begin(), regions_.end(),
                                   [&](const auto& region) { return IsSame(region->spec, spec); });
   if (found == regions_.end()) return Error(Errc::kNotFound, "no such memory region");
+  Removed removed;
+  removed.push_back(std::move(*found));
   regions_.erase(found);
   Reindex();
-  return Ok();
+  return removed;
 }
 
-void MemoryMap::Clear() {
-  regions_.clear();
+MemoryMap::Removed MemoryMap::Clear() {
+  Removed removed = std::exchange(regions_, {});
   Reindex();
+  return removed;
 }
 
 bool MemoryMap::IsBroken() const {

@@ -50,12 +50,20 @@ class MappedFile {
 
 class MemoryMap {
  public:
-  // Errors: kTooBig (too many regions or bytes), kBadAddress (overlap, overflow, empty, beyond the
-  // file), kNotSupported, kSystem.
-  Result<void> Add(const RegionSpec& spec, UniqueFd fd);
+  struct Region {
+    RegionSpec spec;
+    MappedFile file;
+  };
+  // What is no longer part of the map. Unmapping it may take seconds: the last one of a file frees
+  // its memory.
+  using Removed = std::vector<std::unique_ptr<Region>>;
+
+  // `fd` may be closed afterwards. Errors: kTooBig (too many regions or bytes), kBadAddress
+  // (overlap, overflow, empty, beyond the file), kNotSupported, kSystem.
+  Result<void> Add(const RegionSpec& spec, const UniqueFd& fd);
   // Errors: kNotFound.
-  Result<void> Remove(const RegionSpec& spec);
-  void Clear();
+  Result<Removed> Remove(const RegionSpec& spec);
+  [[nodiscard]] Removed Clear();
 
   // Where one user of the map found its last address: mostly the next one is there, too. It stays
   // usable when the map changes.
@@ -86,10 +94,6 @@ class MemoryMap {
   std::size_t size() const { return regions_.size(); }
 
  private:
-  struct Region {
-    RegionSpec spec;
-    MappedFile file;
-  };
   struct Entry {
     std::uint64_t begin = 0;
     std::uint64_t end = 0;

@@ -15,9 +15,11 @@ struct SegmentList {
   std::array<iovec, kRequestSegmentsMax> segments;
   std::uint32_t count = 0;
   std::uint32_t merge_from = 0;  // segments below are never grown: they belong to the other side
+  std::uint32_t steps = 0;       // pieces that were appended
 
-  // False when it is full. What lies right behind the last piece grows it.
+  // False when it is full, or was grown too often. What lies right behind the last piece grows it.
   bool Append(std::byte* base, std::size_t length) {
+    if (++steps > kTranslationStepsMax) return false;
     if (count > merge_from) {
       iovec& last = segments[count - 1];
       if (static_cast<std::byte*>(last.iov_base) + last.iov_len == base) {

@@ -137,6 +137,11 @@ void Session::Execute(Message& message) {
   Reply reply;
   const Result<void> result = (this->*rule->handler)(message, reply);
   const auto answered = Answer(message, result, reply);
+  // What nobody took: the last descriptor of a file of memory takes its time to close.
+  const auto is_left = [](const UniqueFd& fd) { return fd.is_open(); };
+  if (std::any_of(message.fds.begin(), message.fds.end(), is_left)) {
+    closer_.Give(std::move(message));
+  }
   if (!answered.has_value()) End(answered.assume_error());
   UpdateAccepting();
 }
@@ -173,6 +178,7 @@ bool Session::Round() {
   const auto count = static_cast<std::uint32_t>(rings_.size());
   const bool is_limited = options_.limiter != nullptr && options_.limiter->is_limited();
   const std::uint32_t first = first_ring_ < count ? first_ring_ : 0;
+  std::uint64_t work = 0;
   for (std::uint32_t at = 0; at < count; ++at) {
     const std::uint32_t i = first + at < count ? first + at : first + at - count;
     Ring& ring = rings_[i];
@@ -181,8 +187,12 @@ bool Session::Round() {
     // What the limits let through goes first to the queue behind the one that had it first now.
     if (is_limited && has_worked && !did_work) first_ring_ = i + 1;
     did_work |= has_worked;
+    work += ring.queue->round_work();
     if (ring.queue->fault() != RingFault::kNone && !ring.is_broken) ReportFault(i);
     if (const IotlbMiss* miss = ring.queue->miss(); miss != nullptr) AskForMiss(ring, *miss);
+    if (work < kRoundBytesMax) continue;
+    first_ring_ = i + 1;  // the others' turn, in the next round; now it is that of other clients
+    break;
   }
   if (waiting_ && MayExecute(*waiting_)) {
     Message message = std::move(*waiting_);

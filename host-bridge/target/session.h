@@ -145,6 +145,7 @@ class Session {
   void ReportFault(std::uint32_t index);
   void AskForMiss(Ring& ring, const IotlbMiss& miss);
   void MemoryChanged();
+  void Retire(MemoryMap::Removed removed);
   void ShowMemory(BlockQueue& queue);
   void AnnounceConfig();
   bool HasPackedRings() const { return (features_ & virtio::kFeatureRingPacked) != 0; }

@@ -160,6 +160,11 @@ Result<void> Session::OnSetConfig(Message&, Reply&) {
   return Error(Errc::kNotSupported, "the configuration space is read-only");
 }
 
+// Off the poller, which has others to serve.
+void Session::Retire(MemoryMap::Removed removed) {
+  if (!removed.empty()) closer_.Give(std::move(removed));
+}
+
 Result<void> Session::OnSetMemTable(Message& message, Reply&) {
   const auto& table = View<virtio::VhostMemoryTable>(message);
   const std::uint32_t count = table.region_count;
@@ -169,16 +174,19 @@ Result<void> Session::OnSetMemTable(Message& message, Reply&) {
                  fmt::format("{} regions in {} bytes with {} descriptors", count,
                              std::uint32_t{message.header.payload_bytes}, message.fd_count));
   }
-  space_.memory().Clear();
+  auto before = space_.memory().Clear();
   for (std::uint32_t i = 0; i < count; ++i) {
-    const auto added = space_.memory().Add(SpecOf(table.regions[i]), std::move(message.fds[i]));
+    const auto added = space_.memory().Add(SpecOf(table.regions[i]), message.fds[i]);
     if (!added.has_value()) {
-      space_.memory().Clear();
+      auto partly = space_.memory().Clear();
       MemoryChanged();
+      Retire(std::move(before));
+      Retire(std::move(partly));
       return added;
     }
   }
   MemoryChanged();
+  Retire(std::move(before));
   return Ok();
 }
 
@@ -189,15 +197,16 @@ Result<void> Session::OnGetMaxMemSlots(Message&, Reply& reply) {
 
 Result<void> Session::OnAddMemReg(Message& message, Reply&) {
   const auto& wire = View<virtio::VhostSingleRegion>(message);
-  FILER_TRY(space_.memory().Add(SpecOf(wire.region), std::move(message.fds[0])));
+  FILER_TRY(space_.memory().Add(SpecOf(wire.region), message.fds[0]));
   MemoryChanged();
   return Ok();
 }
 
 Result<void> Session::OnRemMemReg(Message& message, Reply&) {
   const auto& wire = View<virtio::VhostSingleRegion>(message);
-  FILER_TRY(space_.memory().Remove(SpecOf(wire.region)));
-  MemoryChanged();
+  auto removed = FILER_TRY(space_.memory().Remove(SpecOf(wire.region)));
+  MemoryChanged();  // nobody looks there any more, nor does the kernel
+  Retire(std::move(removed));
   return Ok();
 }
 
@@ -357,8 +366,10 @@ Result<void> Session::OnSetInflightFd(Message& message, Reply&) {
     if (ring.queue != nullptr) return Error(Errc::kProtocol, "inflight table of a running queue");
   }
   // The size is ours to know: what the table says of itself counts for nothing.
-  inflight_file_ = FILER_TRY(
+  auto mapped = FILER_TRY(
       MappedFile::Map(message.fds[0], table.mmap_offset, InflightBytes(queue_count, queue_size)));
+  std::swap(inflight_file_, mapped);
+  if (mapped.is_mapped()) closer_.Give(std::move(mapped));
   inflight_queue_count_ = queue_count;
   inflight_queue_size_ = queue_size;
   return Ok();

@@ -102,6 +102,63 @@ TEST_F(BlockQueueHostileTest, TakesABoundedNumberOfRequestsPerRound) {
   }
 }
 
+// A chain of tiny descriptors costs the poller more than its bytes say.
+TEST_F(BlockQueueHostileTest, TakesABoundedNumberOfTranslationsPerRound) {
+  constexpr std::uint16_t kPieces = 250;
+  state_.wait_fd = 0;
+  Start(128);
+  auto* table = memory_.At<Descriptor>(kData);
+  *memory_.At<virtio::RequestHeader>(kHeaders) = {};
+  table[0] = {kGuest + kHeaders, 16, virtio::kDescriptorNext, 1};
+  for (std::uint16_t at = 1; at <= kPieces; ++at) {
+    table[at] = {kGuest + kData + (1 << 20) + 4 * at, 2,
+                 virtio::kDescriptorNext | virtio::kDescriptorWrite,
+                 static_cast<std::uint16_t>(at + 1)};
+  }
+  table[kPieces + 1] = {kGuest + kStatuses, 1, virtio::kDescriptorWrite, 0};
+  for (std::uint16_t n = 0; n < 128; ++n) {
+    layout_.descriptors[n] = {kGuest + kData, (kPieces + 2) * sizeof(Descriptor),
+                              virtio::kDescriptorIndirect, 0};
+    Publish(n);
+  }
+  queue_->Round();
+  EXPECT_EQ(queue_->fault(), RingFault::kNone);
+  EXPECT_GT(counters_.requests.Get(), 0U);
+  EXPECT_LE(counters_.requests.Get(), kRoundBytesMax / (kPieces * kTranslationStepBytes) + 1);
+  EXPECT_GE(queue_->round_work(), kRoundBytesMax);
+  Quiet();
+}
+
+// Of a volume's bandwidth, zeroing costs what writing the zeroes would.
+TEST_F(BlockQueueHostileTest, WriteZeroesCostsWhatItWrites) {
+  state_.wait_fd = 0;
+  device_.has_write_zeroes = true;
+  RateLimiter limiter;
+  limiter.Set({0, 1 << 20});
+  Start(4);
+  queue_->SetLimiter(&limiter);
+  auto* header = memory_.At<virtio::RequestHeader>(kHeaders);
+  header->type = virtio::kRequestWriteZeroes;
+  header->sector = 0;
+  auto* range = memory_.At<virtio::RangeSegment>(kData);
+  *range = {};
+  range->sector_count = (32 << 20) / 512;
+  auto* table = memory_.At<Descriptor>(kTables);
+  table[0] = {kGuest + kHeaders, 16, virtio::kDescriptorNext, 1};
+  table[1] = {kGuest + kData, sizeof(*range), virtio::kDescriptorNext, 2};
+  table[2] = {kGuest + kStatuses, 1, virtio::kDescriptorWrite, 0};
+  for (std::uint16_t n = 0; n < 2; ++n) {
+    layout_.descriptors[n] = {kGuest + kTables, 48, virtio::kDescriptorIndirect, 0};
+    Publish(n);
+  }
+  queue_->Round();
+  EXPECT_EQ(counters_.requests.Get(), 1U) << "32 MiB at once at 1 MiB a second";
+  queue_->Round();
+  EXPECT_EQ(counters_.requests.Get(), 1U);
+  EXPECT_GT(queue_->HeldBackNs(), 20'000'000'000);
+  Quiet();
+}
+
 TEST_F(BlockQueueHostileTest, TakesABoundedNumberOfBytesPerRound) {
   state_.wait_fd = 0;
   Start(16);

@@ -157,6 +157,17 @@ TEST_F(MemoryMapTest, RefusesWhatIsNoMemoryFile) {
   EXPECT_EQ(added.assume_error(), Errc::kNotSupported);
 }
 
+// Who removes them decides where they are unmapped.
+TEST_F(MemoryMapTest, HandsOutWhatItForgets) {
+  *second_.At<char>(kPage) = 'x';
+  auto removed = map_.Remove({0x12000, 4 * kPage, 0x900000, 0}).value();
+  ASSERT_EQ(removed.size(), 1U);
+  EXPECT_EQ(static_cast<char>(removed.front()->file.data()[kPage]), 'x');
+  auto rest = map_.Clear();
+  EXPECT_FALSE(rest.empty());
+  EXPECT_EQ(map_.size(), 0U);
+}
+
 TEST_F(MemoryMapTest, ForgetsARemovedRegion) {
   EXPECT_TRUE(map_.Remove({0x12000, 4 * kPage, 0x900000, 0}).has_value());
   EXPECT_EQ(Guest(0x12000, 1), TranslateStatus::kBadAddress);
@@ -211,11 +222,39 @@ TEST(Iotlb, TranslatesThroughUserAddressesAndAsksForWhatIsMissing) {
 TEST(Iotlb, EntryThatPointsOutsideMemoryIsRefusedAtUse) {
   AddressSpace space;
   space.UseIotlb(true);
-  ASSERT_TRUE(space.iotlb().Update(0, kPage, UINT64_MAX - 10, 3).has_value());
+  ASSERT_TRUE(space.iotlb().Update(0, kPage, UINT64_MAX - kPage + 1, 3).has_value());
   SegmentList list;
   const AddressView view(space);
   IotlbMiss miss;
   EXPECT_EQ(view.Translate(0, 64, 1, list, miss), TranslateStatus::kBadAddress);
+}
+
+// Each entry costs the poller a step, for however little of a request.
+TEST(Iotlb, RefusesPartsOfPages) {
+  Iotlb iotlb;
+  EXPECT_EQ(iotlb.Update(kPage, 1, 0, 3).error(), Errc::kBadAddress);
+  EXPECT_EQ(iotlb.Update(kPage + 512, kPage, 0, 3).error(), Errc::kBadAddress);
+  EXPECT_EQ(iotlb.Update(kPage, kPage, 512, 3).error(), Errc::kBadAddress);
+  EXPECT_EQ(iotlb.size(), 0U);
+  EXPECT_TRUE(iotlb.Update(kPage, 3 * kPage, 5 * kPage, 3).has_value());
+}
+
+// Pages that lie one behind another are one segment, however many they are: the steps are counted.
+TEST(Iotlb, BoundsTheStepsOfAChain) {
+  AddressSpace space;
+  space.UseIotlb(true);
+  FakeMemory memory(256 * kPage);
+  ASSERT_TRUE(space.memory().Add({0, 256 * kPage, 0, 0}, memory.DupFd()).has_value());
+  for (std::uint64_t page = 0; page < 256; ++page) {
+    ASSERT_TRUE(space.iotlb().Update(page * kPage, kPage, page * kPage, 3).has_value());
+  }
+  const AddressView view(space);
+  IotlbMiss miss;
+  SegmentList list;
+  std::uint32_t spans = 0;
+  while (view.Translate(0, 256 * kPage, 1, list, miss) == TranslateStatus::kOk) ++spans;
+  EXPECT_EQ(spans, kTranslationStepsMax / 256);
+  EXPECT_LT(list.count, list.segments.size());
 }
 
 TEST(Iotlb, StaysBounded) {
