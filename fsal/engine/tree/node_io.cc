@@ -11,6 +11,8 @@
 namespace filer::engine {
 namespace {
 
+constexpr std::size_t kReadsAtOnce = 16;
+
 // Nodes that lie one behind another, in one write; while one run is filled, the other is written.
 class RunWriter {
  public:
@@ -91,6 +93,26 @@ Error Damaged(const NodePointer& pointer, std::string_view what) {
                            pointer.block.value(), what));
 }
 
+// One read of a node. It does not move while it is under way.
+struct NodeRead {
+  BufferRef buffer;
+  iovec segment{};
+  BlockRequest request;
+  bool is_started = false;
+
+  Result<void> Start(BlockDevice& device, const Miss& miss, BufferRef into) {
+    buffer = std::move(into);
+    segment = {buffer.data(), kNodeBytes};
+    request.operation = BlockOperation::kRead;
+    request.offset_bytes = miss.pointer.block * kMetaBlockBytes;
+    request.length_bytes = kNodeBytes;
+    request.segments = std::span(&segment, 1);
+    FILER_TRY(device.SubmitWhenRoom(request));
+    is_started = true;
+    return Ok();
+  }
+};
+
 class Walker {
  public:
   Walker(NodeReader& reader, PageCache& cache, NodeSpace& space)
@@ -156,24 +178,6 @@ Result<void> NodeReader::Start() {
   return Ok();
 }
 
-Result<void> NodeReader::ReadInto(std::uint64_t block, std::span<std::byte> bytes) {
-  const auto read = [&](const BufferRef& buffer) -> Result<void> {
-    const iovec segment = {buffer.data(), kNodeBytes};
-    BlockRequest request;
-    request.operation = BlockOperation::kRead;
-    request.offset_bytes = block * kMetaBlockBytes;
-    request.length_bytes = kNodeBytes;
-    request.segments = std::span(&segment, 1);
-    FILER_TRY(device_.SubmitAndWait(request));
-    std::memcpy(bytes.data(), buffer.data(), kNodeBytes);
-    return Ok();
-  };
-  const auto buffer = device_.Pool().Allocate(kNodeBytes);
-  if (buffer.has_value()) return read(buffer.value());
-  MutexLock lock(spare_mutex_);
-  return read(spare_);
-}
-
 bool NodeReader::CanPointTo(const NodePointer& child, const Page& page) const {
   return child.block >= layout_.node_first_block &&
          child.block - layout_.node_first_block <= layout_.node_block_count - kNodeBlocks &&
@@ -204,9 +208,8 @@ Result<void> NodeReader::CheckPlace(const Page& page, const Miss& miss) const {
   return Ok();
 }
 
-Result<PageRef> NodeReader::Read(const Miss& miss) {
-  const auto& pointer = miss.pointer;
-  const std::uint64_t block = pointer.block;
+Result<void> NodeReader::CheckBlock(const Miss& miss) const {
+  const std::uint64_t block = miss.pointer.block;
   if (block < layout_.node_first_block ||
       block - layout_.node_first_block > layout_.node_block_count - kNodeBlocks) {
     return Error(Errc::kCorrupt,
@@ -214,12 +217,62 @@ Result<PageRef> NodeReader::Read(const Miss& miss) {
                              "restore the volume from a backup",
                              block));
   }
+  return Ok();
+}
+
+Result<PageRef> NodeReader::Decode(const Miss& miss, std::span<const std::byte> bytes) const {
   auto page = std::make_shared<Page>();
-  FILER_TRY(ReadInto(block, page->bytes()));
-  FILER_TRY(CheckNode(page->bytes(), uuid_, pointer, miss.level));
+  std::memcpy(page->bytes().data(), bytes.data(), kNodeBytes);
+  FILER_TRY(CheckNode(page->bytes(), uuid_, miss.pointer, miss.level));
   page->Adopt();
   FILER_TRY(CheckPlace(*page, miss));
   return page;
+}
+
+Result<PageRef> NodeReader::Read(const Miss& miss) {
+  return std::move(ReadAll({&miss, 1}).front());
+}
+
+std::vector<Result<PageRef>> NodeReader::ReadAll(std::span<const Miss> misses) {
+  struct Slot {
+    NodeRead read;
+    Result<void> outcome = Ok();
+  };
+  std::vector<Result<PageRef>> pages;
+  pages.reserve(misses.size());
+  for (std::size_t first = 0; first < misses.size(); first += kReadsAtOnce) {
+    const auto batch = misses.subspan(first, std::min(kReadsAtOnce, misses.size() - first));
+    std::array<Slot, kReadsAtOnce> slots;
+    for (std::size_t at = 0; at < batch.size(); ++at) {
+      auto& slot = slots[at];
+      slot.outcome = CheckBlock(batch[at]);
+      auto buffer = device_.Pool().Allocate(kNodeBytes);
+      if (slot.outcome.has_value() && buffer.has_value()) {
+        slot.outcome = slot.read.Start(device_, batch[at], std::move(buffer).value());
+      }
+    }
+    for (std::size_t at = 0; at < batch.size(); ++at) {
+      auto& slot = slots[at];
+      if (slot.read.is_started) slot.outcome = device_.Await(slot.read.request);
+      if (!slot.outcome.has_value()) {
+        pages.push_back(slot.outcome.error());
+      } else if (slot.read.is_started) {
+        pages.push_back(Decode(batch[at], slot.read.buffer.bytes()));
+      } else {
+        pages.push_back(ReadThroughSpare(batch[at]));
+      }
+    }
+  }
+  return pages;
+}
+
+// The pool is empty: in turns, through the one buffer that is ours.
+Result<PageRef> NodeReader::ReadThroughSpare(const Miss& miss) {
+  MutexLock lock(spare_mutex_);
+  NodeRead read;
+  FILER_TRY(read.Start(device_, miss, spare_));
+  FILER_TRY(device_.Await(read.request));
+  return Decode(miss, spare_.bytes());
 }
 
 Result<RunBuffers> AllocateRunBuffers(BlockDevice& device) {

@@ -14,7 +14,7 @@
 
 namespace filer::engine {
 
-// Reads and checks one node at a time. Threads: any.
+// Reads and checks nodes. Threads: any.
 class NodeReader {
  public:
   // Takes one buffer from the pool for the time when others hold the rest of it.
@@ -25,11 +25,15 @@ class NodeReader {
   // Also checks that the keys lie where its parent says, and what it points to can be. Errors:
   // kCorrupt, the device's. Blocking.
   Result<PageRef> Read(const Miss& miss);
+  // All of them, several at a time; as many results.
+  std::vector<Result<PageRef>> ReadAll(std::span<const Miss> misses);
 
  private:
   Result<void> CheckPlace(const Page& page, const Miss& miss) const;
   bool CanPointTo(const NodePointer& child, const Page& page) const;
-  Result<void> ReadInto(std::uint64_t block, std::span<std::byte> bytes);
+  Result<void> CheckBlock(const Miss& miss) const;
+  Result<PageRef> ReadThroughSpare(const Miss& miss);
+  Result<PageRef> Decode(const Miss& miss, std::span<const std::byte> bytes) const;
 
   BlockDevice& device_;
   const VolumeLayout layout_;

@@ -12,6 +12,8 @@ namespace {
 // three quarters at most, so that the next put does not split them again.
 constexpr std::size_t kMergeBelowBytes = kNodeBodyBytes / 4;
 constexpr std::size_t kMergedBytesMax = kNodeBodyBytes * 3 / 4;
+// Of a scan that goes from one leaf to the next, and has to read that.
+constexpr std::size_t kLeavesAhead = 15;
 
 // The shortest key that is greater than `left` and not greater than `right`.
 std::string_view ShortestBetween(std::string_view left, std::string_view right) {
@@ -42,7 +44,7 @@ void NodeTree::Start(const TreeRoot& root) {
 
 // The child of the path's end that it took.
 Miss NodeTree::MissBelow(const Path& path, const NodePointer& pointer, std::uint32_t level) {
-  Miss miss{pointer, level, {}, {}};
+  Miss miss{pointer, level, {}, {}, false};
   bool has_low = false;
   bool has_high = false;
   for (auto step = path.rbegin(); step != path.rend(); ++step) {
@@ -89,7 +91,7 @@ NodeTree::Step NodeTree::ReadValue(const LeafCell& cell, std::string& value, Mis
     const auto pointer = PieceAt(cell, at);
     const auto* page = cache_.Find(pointer);
     if (page == nullptr) {
-      misses.push_back({pointer, kPieceLevel, {}, {}});
+      misses.push_back({pointer, kPieceLevel, {}, {}, false});
     } else if (misses.size() == missed) {
       value.append(page->view().piece());
     }
@@ -119,8 +121,22 @@ NodeTree::Step NodeTree::Find(std::string_view key, std::string& value, Misses& 
   }
 }
 
+// The leaves behind the one that was just missed, `path` being the way to their parent: they are
+// read together.
+void NodeTree::MissAhead(Path path, std::string_view to, Misses& misses) const {
+  const auto view = path.back().page->view();
+  const auto last = std::min(view.count(), path.back().index + 1 + kLeavesAhead);
+  while (++path.back().index < last) {
+    const auto at = path.back().index;
+    if (!to.empty() && view.key(at) >= to) return;
+    if (cache_.Find(view.child(at)) != nullptr) continue;
+    misses.push_back(MissBelow(path, view.child(at), 0));
+    misses.back().is_ahead = true;
+  }
+}
+
 // Leaves `path` at the first leaf behind its own; false: missed, or there is none (path is empty).
-bool NodeTree::ToNextLeaf(Path& path, Misses& misses) const {
+bool NodeTree::ToNextLeaf(Path& path, std::string_view to, Misses& misses) const {
   path.pop_back();
   while (!path.empty() && path.back().index + 1 == path.back().page->view().count()) {
     path.pop_back();
@@ -128,7 +144,9 @@ bool NodeTree::ToNextLeaf(Path& path, Misses& misses) const {
   if (path.empty()) return false;
   const auto view = path.back().page->view();
   const auto pointer = view.child(++path.back().index);
-  return Descend(path, pointer, view.level() - 1, Toward::kFirst, {}, misses);
+  if (Descend(path, pointer, view.level() - 1, Toward::kFirst, {}, misses)) return true;
+  if (misses.back().level == 0) MissAhead(path, to, misses);
+  return false;
 }
 
 NodeTree::Step NodeTree::Scan(std::string& from, std::string_view to, const Visit& visit,
@@ -159,7 +177,7 @@ NodeTree::Step NodeTree::Scan(std::string& from, std::string_view to, const Visi
       visited = cell.key;
     }
     at = 0;
-    if (!ToNextLeaf(path, misses)) return path.empty() ? Step::kDone : missed();
+    if (!ToNextLeaf(path, to, misses)) return path.empty() ? Step::kDone : missed();
   }
 }
 

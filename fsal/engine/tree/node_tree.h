@@ -33,6 +33,7 @@ struct Miss {
   NodePointer pointer;
   std::uint32_t level = 0;
   std::string low, high;
+  bool is_ahead = false;  // not needed yet: an error does not count
 };
 using Misses = std::vector<Miss>;
 
@@ -114,7 +115,8 @@ class NodeTree {
 
   bool Descend(Path& path, NodePointer pointer, std::uint32_t level, Toward toward,
                std::string_view key, Misses& misses) const;
-  bool ToNextLeaf(Path& path, Misses& misses) const;
+  bool ToNextLeaf(Path& path, std::string_view to, Misses& misses) const;
+  void MissAhead(Path path, std::string_view to, Misses& misses) const;
   static Miss MissBelow(const Path& path, const NodePointer& pointer, std::uint32_t level);
   Step ReadValue(const LeafCell& cell, std::string& value, Misses& misses) const;
 

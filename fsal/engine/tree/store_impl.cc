@@ -315,11 +315,14 @@ Lsn StoreImpl::DurableLsn() const { return log_ == nullptr ? recovered_lsn_ : lo
 
 Result<void> StoreImpl::Load(const Misses& misses, Held& held) const {
   std::vector<PageRef> pages;
-  for (const auto& miss : misses) {
-    auto page = reader_.Read(miss);
+  auto read = reader_.ReadAll(misses);
+  for (std::size_t at = 0; at < misses.size(); ++at) {
+    auto& page = read[at];
     if (page.has_value()) {
       pages.push_back(std::move(page).value());
-    } else if (page.error() != Errc::kCorrupt || held.IsSecondFailure(miss.pointer)) {
+    } else if (misses[at].is_ahead) {
+      continue;
+    } else if (page.error() != Errc::kCorrupt || held.IsSecondFailure(misses[at].pointer)) {
       return page.error();
     }
   }

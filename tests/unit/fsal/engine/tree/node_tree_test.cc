@@ -226,6 +226,25 @@ TEST(NodeTree, ATreeTenTimesItsCacheMatchesAMap) {
             Model(model.lower_bound(Key(100)), model.lower_bound(Key(20'000))));
 }
 
+// A cold scan waits once for a bunch of leaves, and asks for none behind its end.
+TEST(NodeTree, AScanReadsTheLeavesAheadTogether) {
+  TreeOnDisk tree(16);
+  for (int at = 0; at < 4000; ++at) tree.Put(Key(at), std::string(300, 'v'));
+  tree.Checkpoint();
+  const auto leaves = tree.space().used_count();
+  ASSERT_GT(leaves, 60U);
+  const auto reads = tree.reads();
+  auto waits = tree.waits();
+  EXPECT_EQ(tree.Dump().size(), 4000U);
+  EXPECT_LE(tree.waits() - waits, leaves / 8);
+  EXPECT_LE(tree.reads() - reads, leaves + 4) << "none twice";
+  // Of a part: its own leaves, the way there, and not the fifteen behind.
+  waits = tree.waits();
+  const auto before = tree.reads();
+  EXPECT_EQ(tree.Dump(Key(1000), Key(1200)).size(), 200U);
+  EXPECT_LE(tree.reads() - before, 200 * 340 / kNodeBodyBytes + 5);
+}
+
 TEST(NodeSpace, GivesOutEachUnitOnceAndKnowsItsEnds) {
   NodeSpace space(1000, 70);
   std::vector<std::uint64_t> blocks;

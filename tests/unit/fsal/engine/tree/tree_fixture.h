@@ -117,6 +117,7 @@ class TreeOnDisk {
   const TreeRoot& root() const { return root_; }
   std::uint64_t written() const { return written_; }
   std::uint64_t reads() const { return reads_; }
+  std::uint64_t waits() const { return waits_; }
 
  private:
   static constexpr VolumeUuid kUuid{1, 2, 3};
@@ -132,6 +133,7 @@ class TreeOnDisk {
     }
   }
   void Load(const Misses& misses, std::vector<PageRef>& held) {
+    ++waits_;
     for (const auto& miss : misses) {
       auto page = reader_.Read(miss);
       ASSERT_TRUE(page.has_value()) << page.error().message();
@@ -150,6 +152,7 @@ class TreeOnDisk {
   TreeRoot root_;
   std::uint64_t written_ = 0;
   std::uint64_t reads_ = 0;
+  std::uint64_t waits_ = 0;
 };
 
 }  // namespace filer::engine
