@@ -233,6 +233,9 @@ class Engine {
   virtual Result<Attributes> GetAttributes(NodeId node) = 0;
   virtual Result<Attributes> SetAttributes(const Caller& caller, NodeId node,
                                            const AttributeChange& change) = 0;
+  // What a change of content takes from a file, for a door to call before Write: setuid, and setgid where the group may execute,
+  // unless the caller is root; file capabilities (security.capability) from anybody. Most often there is nothing to take: no commit.
+  virtual Result<void> DropPrivileges(const Caller& caller, NodeId node) = 0;
   virtual Result<FileSystemStatus> GetStatus() = 0;
   // Extended attributes; the name carries its namespace ("user.x", "security.NTACL", "system.posix_acl_access").
   virtual Result<std::string> GetXattr(NodeId node, std::string_view name) = 0;

@@ -159,29 +159,12 @@ fsal_status_t AnswerWrite(const DataRequest& request, const engine::WriteResult&
   return Success();
 }
 
-// Whoever is not root takes setuid and setgid away by changing the content, as on a local file
-// system; setgid without group execution means something else.
-fsal_status_t DropPrivilegeBits(fsal_obj_handle* object) {
-  constexpr std::uint32_t kSetUid = 04000, kSetGid = 02000, kGroupExecute = 010;
-  if (op_ctx->creds.caller_uid == 0) return Success();
-  const auto attributes = FILER_TRY_STATUS(TheEngine().GetAttributes(NodeOf(object)));
-  const bool drops_group = (attributes.mode & kGroupExecute) != 0;
-  const std::uint32_t mode = attributes.mode & ~(kSetUid | (drops_group ? kSetGid : 0));
-  if (mode == attributes.mode) return Success();
-  engine::AttributeChange change;
-  change.mode = mode;
-  engine::Caller caller = ToCaller(op_ctx->creds);
-  caller.is_trusted = true;
-  FILER_TRY_STATUS(TheEngine().SetAttributes(caller, NodeOf(object), change));
-  return Success();
-}
-
 void Write(fsal_obj_handle* object, bool bypass, fsal_async_cb callback, fsal_io_arg* argument,
            void* callback_argument) noexcept {
   StartRequest("write2", object, callback, argument, callback_argument, [&](DataRequest* request) {
     if (object->type != REGULAR_FILE) return Status(ERR_FSAL_INVAL);
     FILER_CHECK_STATUS(TakeShare(*request, FSAL_O_WRITE, bypass));
-    FILER_CHECK_STATUS(DropPrivilegeBits(object));
+    FILER_TRY_STATUS(TheEngine().DropPrivileges(ToCaller(op_ctx->creds), NodeOf(object)));
     const auto stability =
         argument->fsal_stable ? engine::Stability::kFileSync : engine::Stability::kUnstable;
     TheEngine().WriteAsync(NodeOf(object), argument->offset, Segments(*argument), stability,
@@ -230,7 +213,7 @@ fsal_status_t Allocate(fsal_obj_handle* object, state_t* state, std::uint64_t of
   return Guarded("fallocate", [&] {
     if (object->type != REGULAR_FILE) return Status(ERR_FSAL_INVAL);
     if (state == nullptr) FILER_CHECK_STATUS(CheckAccess(object, Access::kWrite, true));
-    FILER_CHECK_STATUS(DropPrivilegeBits(object));
+    FILER_TRY_STATUS(TheEngine().DropPrivileges(ToCaller(op_ctx->creds), NodeOf(object)));
     engine::Caller caller = ToCaller(op_ctx->creds);
     caller.is_trusted = true;  // the open, or the access check
     if (is_allocate) {

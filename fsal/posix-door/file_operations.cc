@@ -114,6 +114,9 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
   Answer(request, [&](DoorState& state) {
     const engine::NodeId node = state.Node(inode);
     const engine::Stability stability = StabilityOf(info->flags);
+    // The kernel does it for what goes through its page cache only.
+    const auto dropped = state.engine.DropPrivileges(CallerOf(request), node);
+    if (!dropped.has_value()) return ReplyError(request, dropped.error());
     const bool is_append = (info->flags & O_APPEND) != 0 && !state.uses_page_cache;
     const auto written = is_append ? Append(state, node, data, size_bytes, stability)
                                    : WriteAll(state, node, static_cast<std::uint64_t>(offset), data,

@@ -6,6 +6,7 @@ namespace filer::engine {
 namespace {
 
 constexpr std::uint32_t kSetUid = 04000, kSetGid = 02000, kGroupExecute = 010;
+constexpr std::string_view kCapabilities = "security.capability";
 
 bool MayWriteByMode(const Caller& caller, const InodeRecord& record) {
   if (caller.uid == record.uid) return (record.mode & 0200) != 0;
@@ -33,13 +34,19 @@ Result<void> CheckChange(const Caller& caller, const InodeRecord& record,
   return Ok();
 }
 
+// Setgid without group execution means something else: mandatory locking.
+std::uint32_t WithoutPrivileges(std::uint32_t mode) {
+  mode &= ~kSetUid;
+  if ((mode & kGroupExecute) != 0) mode &= ~kSetGid;
+  return mode;
+}
+
 void ApplyChange(const Volume& volume, const Caller& caller, const AttributeChange& change,
                  InodeRecord& record) {
   const bool drops_privileges =
       change.uid.has_value() || change.gid.has_value() || change.size_bytes.has_value();
   if (drops_privileges && record.kind != NodeKind::kDirectory && caller.uid != 0) {
-    record.mode &= ~kSetUid;
-    if ((record.mode & kGroupExecute) != 0) record.mode &= ~kSetGid;
+    record.mode = WithoutPrivileges(record.mode);
   }
   if (change.uid.has_value()) record.uid = *change.uid;
   if (change.gid.has_value()) record.gid = *change.gid;
@@ -102,6 +109,32 @@ Result<Attributes> AttributeOps::Set(const Caller& caller, NodeId id,
   FILER_TRY(volume_.Sync(lsn));
   volume_.NotifyChange({{id, {}}});
   return Get(id);
+}
+
+Result<void> AttributeOps::DropPrivileges(const Caller& caller, NodeId id) {
+  const NodePtr node = FILER_TRY(volume_.GetNode(id));
+  Lsn lsn = 0;
+  {
+    const std::lock_guard lock(node->mutex);
+    if (node->is_dead) return Errc::kStaleHandle;
+    if (node->record.kind != NodeKind::kFile) return Ok();
+    const std::string capabilities = XattrKey(id.inode, kCapabilities);
+    const auto found = volume_.store->Get(capabilities);
+    if (!found.has_value() && found.error() != Errc::kNotFound) return found.error();
+    const std::uint32_t mode =
+        caller.uid == 0 ? node->record.mode : WithoutPrivileges(node->record.mode);
+    if (!found.has_value() && mode == node->record.mode) return Ok();
+    FILER_TRY(volume_.CheckWritable());
+    Transaction transaction;
+    if (found.has_value()) transaction.Erase(capabilities);
+    Staged staged(*node);
+    staged.record.mode = mode;
+    volume_.TouchChange(staged.record);
+    lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
+  }
+  FILER_TRY(volume_.Sync(lsn));
+  volume_.NotifyChange({{id, {}}});
+  return Ok();
 }
 
 Result<std::string> AttributeOps::GetXattr(NodeId id, std::string_view name) {

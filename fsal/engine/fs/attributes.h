@@ -12,6 +12,7 @@ class AttributeOps {
 
   Result<Attributes> Get(NodeId id);
   Result<Attributes> Set(const Caller& caller, NodeId id, const AttributeChange& change);
+  Result<void> DropPrivileges(const Caller& caller, NodeId id);
   Result<std::string> GetXattr(NodeId id, std::string_view name);
   Result<void> SetXattr(const Caller& caller, NodeId id, std::string_view name,
                         std::string_view value, Engine::XattrMode mode);

@@ -84,6 +84,9 @@ class EngineImpl final : public Engine {
                                    const AttributeChange& change) override {
     return attributes_.Set(caller, node, change);
   }
+  Result<void> DropPrivileges(const Caller& caller, NodeId node) override {
+    return attributes_.DropPrivileges(caller, node);
+  }
   Result<FileSystemStatus> GetStatus() override;
   Result<std::string> GetXattr(NodeId node, std::string_view name) override {
     return attributes_.GetXattr(node, name);

@@ -208,6 +208,30 @@ TEST_F(Names, OwnershipRules) {
   EXPECT_EQ(fs()->SetAttributes(alice, mine, change).value().mtime_ns, 5);
 }
 
+TEST_F(Names, PrivilegesAreDroppedOnceAndOnlyWhatIsThere) {
+  const Caller alice{1000, 100, {}, true};  // a door's caller: trusted, and not root
+  const NodeId file = fs().Create(fs().root(), "f", NodeKind::kFile, 06755);
+  ASSERT_TRUE(fs()->DropPrivileges(kRootCaller, file).has_value());
+  EXPECT_EQ(fs()->GetAttributes(file).value().mode, 06755U);
+  ASSERT_TRUE(fs()->DropPrivileges(alice, file).has_value());
+  const Attributes dropped = fs()->GetAttributes(file).value();
+  EXPECT_EQ(dropped.mode, 0755U);
+  ASSERT_TRUE(fs()->DropPrivileges(alice, file).has_value());
+  EXPECT_EQ(fs()->GetAttributes(file).value().change, dropped.change);
+  const std::string capabilities = "security.capability";
+  const auto set =
+      fs()->SetXattr(kRootCaller, file, capabilities, "x", Engine::XattrMode::kCreateOrReplace);
+  ASSERT_TRUE(set.has_value());
+  ASSERT_TRUE(fs()->DropPrivileges(kRootCaller, file).has_value());
+  EXPECT_TRUE(fs()->GetXattr(file, capabilities).error() == Errc::kNoAttribute);
+  const NodeId directory = fs().Create(fs().root(), "d", NodeKind::kDirectory, 02775);
+  ASSERT_TRUE(fs()->DropPrivileges(alice, directory).has_value());
+  EXPECT_EQ(fs()->GetAttributes(directory).value().mode, 02775U);
+  EXPECT_TRUE(fs()->DropPrivileges(alice, {1, 0, 12345}).error() == Errc::kStaleHandle);
+  fs().Remount();
+  EXPECT_EQ(fs()->GetAttributes(file).value().mode, 0755U);
+}
+
 TEST_F(Names, XattrsOfEverySize) {
   const NodeId file = fs().Create(fs().root(), "f");
   const std::string big(kXattrValueBytesMax, 'v');
