@@ -250,8 +250,10 @@ class Engine {
   virtual void Release(NodeId node) = 0;
 
   // --- data. Any offset and length up to kFileBytesMax; length <= 1 MiB per call is answered at full speed, more is allowed up to 16 MiB.
-  virtual Result<ReadResult> Read(NodeId node, std::uint64_t offset_bytes,
-                                  std::uint64_t length_bytes) = 0;
+  // kKeep: the access time stays (O_NOATIME).
+  enum class AccessTime : std::uint8_t { kTouch, kKeep };
+  virtual Result<ReadResult> Read(NodeId node, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                                  AccessTime access_time = AccessTime::kTouch) = 0;
   virtual Result<WriteResult> Write(NodeId node, std::uint64_t offset_bytes,
                                     std::span<const iovec> data, Stability stability) = 0;
   // The same without waiting: `done` runs once, inline when all is in memory, else on the engine's completion thread. Segments of

@@ -68,8 +68,8 @@ void ReplySized(fuse_req_t request, const std::string& value, std::size_t size_b
 void GetXattr(fuse_req_t request, fuse_ino_t inode, const char* name,
               std::size_t size_bytes) noexcept {
   Answer(request, [&](DoorState& state) {
-    if (!IsStoredXattr(name)) {
-      fuse_reply_err(request, EOPNOTSUPP);
+    if (const int refused = RefusalOfXattr(name); refused != 0) {
+      fuse_reply_err(request, refused);
       return;
     }
     const auto value = state.engine.GetXattr(state.Node(inode), name);
@@ -81,8 +81,13 @@ void GetXattr(fuse_req_t request, fuse_ino_t inode, const char* name,
 void SetXattr(fuse_req_t request, fuse_ino_t inode, const char* name, const char* value,
               std::size_t size_bytes, int flags) noexcept {
   Answer(request, [&](DoorState& state) {
-    if (!IsStoredXattr(name)) {
-      fuse_reply_err(request, EOPNOTSUPP);
+    if (const int refused = RefusalOfXattr(name); refused != 0) {
+      fuse_reply_err(request, refused);
+      return;
+    }
+    if (flags == (XATTR_CREATE | XATTR_REPLACE)) {  // can never be, but says why
+      const auto old = state.engine.GetXattr(state.Node(inode), name);
+      fuse_reply_err(request, old.has_value() ? EEXIST : ToErrno(old.error()));
       return;
     }
     auto mode = engine::Engine::XattrMode::kCreateOrReplace;
@@ -95,8 +100,8 @@ void SetXattr(fuse_req_t request, fuse_ino_t inode, const char* name, const char
 
 void RemoveXattr(fuse_req_t request, fuse_ino_t inode, const char* name) noexcept {
   Answer(request, [&](DoorState& state) {
-    if (!IsStoredXattr(name)) {
-      fuse_reply_err(request, EOPNOTSUPP);
+    if (const int refused = RefusalOfXattr(name); refused != 0) {
+      fuse_reply_err(request, refused);
       return;
     }
     ReplyStatus(request, state.engine.RemoveXattr(CallerOf(request), state.Node(inode), name));

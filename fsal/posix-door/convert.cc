@@ -196,8 +196,13 @@ struct flock ToFlock(const engine::LockRange& range, pid_t pid) noexcept {
   return lock;
 }
 
-bool IsStoredXattr(std::string_view name) noexcept {
-  return name.starts_with("user.") || name.starts_with("security.") || name.starts_with("trusted.");
+bool IsStoredXattr(std::string_view name) noexcept { return RefusalOfXattr(name) == 0; }
+
+int RefusalOfXattr(std::string_view name) noexcept {
+  for (const std::string_view space : {"user.", "security.", "trusted."}) {
+    if (name.starts_with(space)) return name == space ? EINVAL : 0;
+  }
+  return EOPNOTSUPP;
 }
 
 bool IsListedXattr(std::string_view name, std::uint32_t uid) noexcept {

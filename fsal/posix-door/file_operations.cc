@@ -68,10 +68,12 @@ void ReplyData(fuse_req_t request, const engine::ReadResult& read) {
 }
 
 void Read(fuse_req_t request, fuse_ino_t inode, std::size_t size_bytes, off_t offset,
-          fuse_file_info*) noexcept {
+          fuse_file_info* info) noexcept {
   Answer(request, [&](DoorState& state) {
-    const auto read =
-        state.engine.Read(state.Node(inode), static_cast<std::uint64_t>(offset), size_bytes);
+    const auto access_time = (info->flags & O_NOATIME) != 0 ? engine::Engine::AccessTime::kKeep
+                                                            : engine::Engine::AccessTime::kTouch;
+    const auto read = state.engine.Read(state.Node(inode), static_cast<std::uint64_t>(offset),
+                                        size_bytes, access_time);
     if (!read.has_value()) return ReplyError(request, read.error());
     ReplyData(request, read.value());
   });
@@ -149,14 +151,28 @@ void Sync(fuse_req_t request, fuse_ino_t inode, int, fuse_file_info*) noexcept {
   });
 }
 
+// A hole, and then blocks for it: both read as zeroes, so nobody sees that these are two steps.
+Result<void> ZeroRange(DoorState& state, const engine::Caller& caller, engine::NodeId node,
+                       std::uint64_t from, std::uint64_t bytes, bool keep_size) {
+  if (from > engine::kFileBytesMax || bytes > engine::kFileBytesMax - from) {
+    return Errc::kFileTooBig;  // before anything is zero
+  }
+  FILER_TRY(state.engine.Deallocate(caller, node, from, bytes));
+  return state.engine.Allocate(caller, node, from, bytes, keep_size);
+}
+
 void Fallocate(fuse_req_t request, fuse_ino_t inode, int mode, off_t offset, off_t length,
                fuse_file_info*) noexcept {
   Answer(request, [&](DoorState& state) {
     const engine::NodeId node = state.Node(inode);
     const auto from = static_cast<std::uint64_t>(offset);
     const auto bytes = static_cast<std::uint64_t>(length);
-    if (mode == 0 || mode == FALLOC_FL_KEEP_SIZE) {
-      ReplyStatus(request, state.engine.Allocate(CallerOf(request), node, from, bytes, mode != 0));
+    const bool keep_size = (mode & FALLOC_FL_KEEP_SIZE) != 0;
+    const int kind = mode & ~FALLOC_FL_KEEP_SIZE;
+    if (kind == 0) {
+      ReplyStatus(request, state.engine.Allocate(CallerOf(request), node, from, bytes, keep_size));
+    } else if (kind == FALLOC_FL_ZERO_RANGE) {
+      ReplyStatus(request, ZeroRange(state, CallerOf(request), node, from, bytes, keep_size));
     } else if (mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)) {
       ReplyStatus(request, state.engine.Deallocate(CallerOf(request), node, from, bytes));
     } else {

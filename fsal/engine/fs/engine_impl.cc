@@ -105,9 +105,9 @@ class EngineImpl final : public Engine {
   Result<void> Hold(NodeId node) override { return names_.Hold(node); }
   void Release(NodeId node) override { names_.Release(node); }
 
-  Result<ReadResult> Read(NodeId node, std::uint64_t offset_bytes,
-                          std::uint64_t length_bytes) override {
-    return data_.Read(node, offset_bytes, length_bytes);
+  Result<ReadResult> Read(NodeId node, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                          AccessTime access_time) override {
+    return data_.Read(node, offset_bytes, length_bytes, access_time);
   }
   Result<WriteResult> Write(NodeId node, std::uint64_t offset_bytes, std::span<const iovec> data,
                             Stability stability) override {
@@ -219,7 +219,7 @@ void EngineImpl::ReadAsync(NodeId node, std::uint64_t offset_bytes, std::uint64_
   background_.Post(
       [this, node, offset_bytes, length_bytes, done = std::move(done), door = CurrentDoor()] {
         SetDoor(door);
-        done(data_.Read(node, offset_bytes, length_bytes));
+        done(data_.Read(node, offset_bytes, length_bytes, AccessTime::kTouch));
       });
 }
 

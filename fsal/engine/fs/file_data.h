@@ -55,7 +55,8 @@ class FileData {
   explicit FileData(Volume& volume);
   Result<void> Start();  // before the first use: the shared block of zeroes
 
-  Result<ReadResult> Read(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes);
+  Result<ReadResult> Read(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                          Engine::AccessTime access_time);
   // The answer if all of it is in memory, else nothing.
   std::optional<Result<ReadResult>> TryReadCached(NodeId id, std::uint64_t offset_bytes,
                                                   std::uint64_t length_bytes);
@@ -96,7 +97,7 @@ class FileData {
 
   Result<NodePtr> GetFile(NodeId id);
   Result<void> PlanRead(const NodePtr& node, std::uint64_t offset, std::uint64_t length,
-                        ReadPlan& plan);
+                        Engine::AccessTime access_time, ReadPlan& plan);
   void PlanBlocks(Node& node, std::uint64_t first, std::uint64_t end, ReadPlan& plan);
   Result<bool> FillFromDevice(const NodePtr& node, ReadPlan& plan);
   ReadResult Assemble(const ReadPlan& plan) const;

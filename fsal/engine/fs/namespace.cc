@@ -361,6 +361,7 @@ Result<std::string> Namespace::ReadLink(NodeId id) {
   const std::lock_guard lock(node->mutex);
   if (node->is_dead) return Errc::kStaleHandle;
   if (node->record.kind != NodeKind::kSymlink) return Errc::kInvalidArgument;
+  data_.TouchAccessTime(node);
   return node->record.symlink;
 }
 

@@ -120,7 +120,7 @@ void FileData::PlanBlocks(Node& node, std::uint64_t first, std::uint64_t end, Re
 }
 
 Result<void> FileData::PlanRead(const NodePtr& node, std::uint64_t offset, std::uint64_t length,
-                                ReadPlan& plan) {
+                                Engine::AccessTime access_time, ReadPlan& plan) {
   const std::lock_guard lock(node->mutex);
   if (node->is_dead) return Errc::kStaleHandle;
   const std::uint64_t size = node->record.size;
@@ -132,7 +132,7 @@ Result<void> FileData::PlanRead(const NodePtr& node, std::uint64_t offset, std::
   if (plan.end > plan.offset) {
     PlanBlocks(*node, offset / kBlockBytes, RoundUp(plan.end, kBlockBytes) / kBlockBytes, plan);
   }
-  TouchAccessTime(node);
+  if (access_time == Engine::AccessTime::kTouch) TouchAccessTime(node);
   plan.attributes = volume_.AttributesOf(*node);
   return Ok();
 }
@@ -231,8 +231,8 @@ ReadResult FileData::Assemble(const ReadPlan& plan) const {
   return result;
 }
 
-Result<ReadResult> FileData::Read(NodeId id, std::uint64_t offset_bytes,
-                                  std::uint64_t length_bytes) {
+Result<ReadResult> FileData::Read(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes,
+                                  Engine::AccessTime access_time) {
   const NodePtr node = FILER_TRY(GetFile(id));
   const std::uint64_t length = std::min(length_bytes, kReadBytesMax);
   ReadPlan plan;
@@ -240,7 +240,7 @@ Result<ReadResult> FileData::Read(NodeId id, std::uint64_t offset_bytes,
     // The last tries keep writers from moving blocks.
     std::unique_lock<std::mutex> still(node->flush_mutex, std::defer_lock);
     if (attempt > kReadRetries / 2) still.lock();
-    FILER_TRY(PlanRead(node, offset_bytes, length, plan));
+    FILER_TRY(PlanRead(node, offset_bytes, length, access_time, plan));
     if (!plan.needs_device || FILER_TRY(FillFromDevice(node, plan))) return Assemble(plan);
   }
   return Errc::kIo;
@@ -251,8 +251,8 @@ std::optional<Result<ReadResult>> FileData::TryReadCached(NodeId id, std::uint64
   const auto node = GetFile(id);
   if (!node.has_value()) return Result<ReadResult>(node.error());
   ReadPlan plan;
-  const auto planned =
-      PlanRead(node.value(), offset_bytes, std::min(length_bytes, kReadBytesMax), plan);
+  const auto planned = PlanRead(node.value(), offset_bytes, std::min(length_bytes, kReadBytesMax),
+                                Engine::AccessTime::kTouch, plan);
   if (!planned.has_value()) return Result<ReadResult>(planned.error());
   if (plan.needs_device) return std::nullopt;
   return Result<ReadResult>(Assemble(plan));

@@ -332,10 +332,8 @@ Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint
     Staged staged(*node);
     if (!keep_size && end_bytes > staged.record.size) {
       staged.record.size = staged.stable_size = end_bytes;
-      volume_.TouchContent(staged.record);
-    } else {
-      volume_.TouchChange(staged.record);
     }
+    volume_.TouchContent(staged.record);  // the content is the same, but that is what disks do
     FILER_TRY(volume_.Commit({}, {&staged}));
   }
   FILER_TRY(volume_.Sync(volume_.store->LastLsn()));

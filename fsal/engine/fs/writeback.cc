@@ -195,7 +195,8 @@ Result<WriteVerifier> FileData::Commit(NodeId id, std::uint64_t offset_bytes,
   const std::uint64_t end =
       is_to_end ? UINT64_MAX : RoundUp(offset_bytes + length_bytes, kBlockBytes) / kBlockBytes;
   const WriteVerifier verifier = volume_.Verifier();
-  if (!volume_.options.read_only) FILER_TRY(WriteBack(node, first, end));
+  if (volume_.options.read_only) return verifier;  // all there is, is durable
+  FILER_TRY(WriteBack(node, first, end));
   Lsn lsn = 0;
   {
     const std::lock_guard lock(node->mutex);

@@ -133,5 +133,16 @@ TEST(Xattrs, AclsStayOutAndTrustedIsForRoot) {
   EXPECT_TRUE(IsListedXattr("user.x", 1000));
 }
 
+TEST(Xattrs, RefusalsSayWhy) {
+  EXPECT_EQ(RefusalOfXattr("user.x"), 0);
+  EXPECT_EQ(RefusalOfXattr("trusted.x"), 0);
+  for (const char* space : {"user.", "security.", "trusted."}) {
+    EXPECT_EQ(RefusalOfXattr(space), EINVAL) << space;
+  }
+  for (const char* name : {"", "user", "users.x", "system.posix_acl_access", "os2.x"}) {
+    EXPECT_EQ(RefusalOfXattr(name), EOPNOTSUPP) << name;
+  }
+}
+
 }  // namespace
 }  // namespace filer::posix_door
