@@ -81,6 +81,49 @@ TEST_F(Names, HardLinksCountAndMoveWithTheLastName) {
   EXPECT_TRUE(fs()->GetAttributes(file).error() == Errc::kStaleHandle);
 }
 
+TEST_F(Names, LinksEndAtTheirMaximum) {
+  const NodeId file = fs().Create(fs().root(), "0");
+  const NodeId directory = fs().Directory(fs().root(), "d");
+  for (std::uint32_t links = 1; links < kLinksMax; ++links) {
+    ASSERT_TRUE(fs()->Link(kRootCaller, file, directory, std::to_string(links)).has_value());
+  }
+  EXPECT_TRUE(fs()->Link(kRootCaller, file, directory, "x").error() == Errc::kTooManyLinks);
+  EXPECT_EQ(fs()->GetAttributes(file).value().links, kLinksMax);
+  EXPECT_TRUE(fs()->Remove(kRootCaller, directory, "1", RemoveKind::kAny).has_value());
+  EXPECT_EQ(fs()->Link(kRootCaller, file, directory, "x").value().links, kLinksMax);
+}
+
+// Long links fill the metadata soonest. Nothing of a refused name is left.
+TEST_F(Names, AVolumeFullOfNamesSaysSoAndCanBeEmptied) {
+  const NodeId directory = fs().Directory(fs().root(), "d");
+  const std::string target(kSymlinkBytesMax, 't');
+  CreateOptions link;
+  link.kind = NodeKind::kSymlink;
+  link.symlink_target = target;
+  int count = 0;
+  while (true) {
+    const auto created = fs()->Create(kRootCaller, directory, std::to_string(count), link);
+    if (!created.has_value()) {
+      EXPECT_TRUE(created.error() == Errc::kNoSpace) << created.error().message();
+      break;
+    }
+    ++count;
+  }
+  EXPECT_GT(count, 1000);
+  EXPECT_EQ(fs().List(directory).size(), static_cast<std::size_t>(count));
+  EXPECT_TRUE(fs()->Create(kRootCaller, fs().root(), "x", link).error() == Errc::kNoSpace);
+  EXPECT_TRUE(fs()->Lookup(fs().root(), "x").error() == Errc::kNotFound);
+  fs().Remount();
+  EXPECT_EQ(fs().List(directory).size(), static_cast<std::size_t>(count));
+  for (int index = 0; index < count; ++index) {
+    const auto removed =
+        fs()->Remove(kRootCaller, directory, std::to_string(index), RemoveKind::kAny);
+    ASSERT_TRUE(removed.has_value()) << index << ": " << removed.error().message();
+  }
+  fs().Remount();
+  EXPECT_TRUE(fs()->Create(kRootCaller, directory, "x", link).has_value());
+}
+
 TEST_F(Names, RemoveTellsKindsApart) {
   const NodeId directory = fs().Directory(fs().root(), "d");
   fs().Create(directory, "f");
