@@ -113,14 +113,15 @@ Result<Attributes> AttributeOps::Set(const Caller& caller, NodeId id,
 
 Result<void> AttributeOps::DropPrivileges(const Caller& caller, NodeId id) {
   const NodePtr node = FILER_TRY(volume_.GetNode(id));
+  if (node->kind != NodeKind::kFile) return Ok();
+  // It may wait for the volume, so before the lock that every reader of the file takes.
+  const std::string capabilities = XattrKey(id.inode, kCapabilities);
+  const auto found = volume_.store->Get(capabilities);
+  if (!found.has_value() && found.error() != Errc::kNotFound) return found.error();
   Lsn lsn = 0;
   {
     const std::lock_guard lock(node->mutex);
     if (node->is_dead) return Errc::kStaleHandle;
-    if (node->record.kind != NodeKind::kFile) return Ok();
-    const std::string capabilities = XattrKey(id.inode, kCapabilities);
-    const auto found = volume_.store->Get(capabilities);
-    if (!found.has_value() && found.error() != Errc::kNotFound) return found.error();
     const std::uint32_t mode =
         caller.uid == 0 ? node->record.mode : WithoutPrivileges(node->record.mode);
     if (!found.has_value() && mode == node->record.mode) return Ok();
