@@ -598,9 +598,9 @@ std::string FileRun::Allocate(const Operation& operation) {
   ModelNode& node = model_.nodes.at(file);
   if (!keep_size && operation.offset + operation.length > node.size) {
     node.Resize(operation.offset + operation.length);
-    node.mtime_ns = clock_.RealtimeNs();
-    node.older_mtimes.clear();
   }
+  node.mtime_ns = clock_.RealtimeNs();
+  node.older_mtimes.clear();
   return CheckChanged(file);
 }
 
