@@ -1,7 +1,9 @@
 #include "host-bridge/backend/file_queue.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -82,12 +84,43 @@ Result<std::unique_ptr<FileQueue>> FileQueue::Create(VolumeFile& file, std::uint
   queue->is_ring_open_ = true;
   failed = io_uring_register_files(&queue->ring_, &file.fd, 1);
   if (failed < 0) return Error::System(-failed, "io_uring_register_files for " + file.path);
+  queue->KeepWorkersApart();
 
   void* bounces = ::mmap(nullptr, kBounceCount * kBounceBytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (bounces == MAP_FAILED) return Error::System(errno, "mmap of bounce buffers");
   queue->bounces_ = static_cast<std::byte*>(bounces);
   return queue;
+}
+
+// The kernel's workers of a thread flush for it, and do whatever would block; they inherit its
+// processors. A poller with one of its own never gives that up: a flush would wait for the
+// scheduler to take it away, some 25 ms. So they run on the others that the process has. Once per
+// thread: when it makes a ring, or first submits to one that another thread made (before that it
+// has no workers: EINVAL).
+void FileQueue::KeepWorkersApart() {
+  thread_local bool is_done = false;
+  if (is_done) return;
+  is_done = true;
+  cpu_set_t own, all;
+  if (::sched_getaffinity(0, sizeof(own), &own) != 0 || CPU_COUNT(&own) != 1) return;
+  if (::sched_getaffinity(::getpid(), sizeof(all), &all) != 0) return;  // of the first thread
+  cpu_set_t others;
+  CPU_XOR(&others, &all, &own);
+  CPU_AND(&others, &others, &all);
+  if (CPU_COUNT(&others) == 0) return;
+  const int failed = ::io_uring_register_iowq_aff(&ring_, sizeof(others), &others);
+  if (failed == -EINVAL) {
+    is_done = false;
+  } else if (failed != 0) {
+    FILER_LOG_WARN("{}: flushes share the poller's processor and will be slow: {}", file_.path,
+                   std::strerror(-failed));
+  }
+}
+
+void FileQueue::Submit() {
+  io_uring_submit(&ring_);
+  KeepWorkersApart();
 }
 
 FileQueue::~FileQueue() {
@@ -119,7 +152,7 @@ bool FileQueue::Queue(const BackendRequest& request) {
     StartBounced(index);
   }
   if (io_uring_sq_ready(&ring_) >= batch_) {
-    io_uring_submit(&ring_);
+    Submit();
     batch_ = std::min(2 * batch_, kBatchMax);
   }
   return true;
@@ -128,7 +161,7 @@ bool FileQueue::Queue(const BackendRequest& request) {
 void FileQueue::Kick() {
   batch_ = 1;
   // A submission the kernel puts off (no memory, full completion ring) is tried again next round.
-  if (io_uring_sq_ready(&ring_) > 0) io_uring_submit(&ring_);
+  if (io_uring_sq_ready(&ring_) > 0) Submit();
 }
 
 std::size_t FileQueue::Poll(std::span<BackendCompletion> completions) {
@@ -151,7 +184,7 @@ io_uring_sqe* FileQueue::NextEntry() {
   // One entry per operation at a time, and as many entries as operations.
   io_uring_sqe* entry = io_uring_get_sqe(&ring_);
   if (entry == nullptr) {  // entries of this round that completed already still hold their places
-    io_uring_submit(&ring_);
+    Submit();
     entry = io_uring_get_sqe(&ring_);
   }
   FILER_ASSERT(entry != nullptr);

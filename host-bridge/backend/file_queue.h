@@ -66,6 +66,8 @@ class FileQueue final : public BackendQueue {
   void PrepareRange(std::uint32_t index);
   void StartBounced(std::uint32_t index);
   void PrepareChunk(std::uint32_t index);
+  void Submit();
+  void KeepWorkersApart();
   bool IsDirectFit(const BackendRequest& request) const;
   int FindRegistered(const iovec& segment) const;
   enum class Step { kContinues, kDone, kFailed };

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -11,6 +12,8 @@
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <thread>
 #include <vector>
 
 #include "base/file.h"
@@ -250,6 +253,54 @@ TEST(FileBackendNoSpace, WriteFailsAndTheRestGoesOn) {
 
 // The kernel reports lost writes once. A later flush that finds nothing to complain about must not
 // pass for proof that they are on the disk.
+// Which processors the kernel's workers of this process may use.
+std::vector<std::string> ProcessorsOfWorkers() {
+  std::vector<std::string> lists;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream status(task.path() / "status");
+    bool is_worker = false;
+    for (std::string line; std::getline(status, line);) {
+      if (line.starts_with("Name:\tiou-wrk")) is_worker = true;
+      constexpr std::string_view kList = "Cpus_allowed_list:\t";
+      if (is_worker && line.starts_with(kList)) lists.push_back(line.substr(kList.size()));
+    }
+  }
+  return lists;
+}
+
+// A poller on a processor of its own never gives it up: a flush there would wait for ever and a
+// day.
+TEST(FileQueueFlush, RunsOnAnotherProcessorThanThePollersOwn) {
+  cpu_set_t all;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof(all), &all), 0);
+  if (CPU_COUNT(&all) < 2) GTEST_SKIP() << "one processor: there is no other";
+  int own = 0;
+  while (!CPU_ISSET(own, &all)) ++own;
+  const std::string folder = MakeFolder("/var/tmp");
+  const std::string path = folder + "/v.img";
+  const UniqueFd made(::open(path.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0600));
+  ASSERT_EQ(::ftruncate(made.get(), kVolumeBytes), 0);
+  std::thread([&] {
+    cpu_set_t mine;
+    CPU_ZERO(&mine);
+    CPU_SET(static_cast<std::size_t>(own), &mine);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof(mine), &mine), 0);
+    auto backend = OpenFileBackend({path, false});
+    ASSERT_TRUE(backend.has_value());
+    auto queue = backend.assume_value()->OpenQueue(4);
+    ASSERT_TRUE(queue.has_value());
+    ASSERT_TRUE(Do(*queue.assume_value(), Range(BackendOperation::kFlush, 0, 0)));
+    const auto lists = ProcessorsOfWorkers();
+    EXPECT_FALSE(lists.empty()) << "a flush has a worker";
+    for (const auto& list : lists) {
+      EXPECT_NE(list, std::to_string(own));
+      EXPECT_FALSE(list.starts_with(std::to_string(own) + "-")) << list;
+      EXPECT_FALSE(list.starts_with(std::to_string(own) + ",")) << list;
+    }
+  }).join();
+  std::filesystem::remove_all(folder);
+}
+
 TEST(FileQueueFlush, OnceFailedNeverSucceedsAgain) {
   int ends[2];
   ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);  // cannot be synced
