@@ -8,45 +8,27 @@ namespace {
 
 Json OrNull(const std::optional<double>& value) { return value ? Json(*value) : Json(); }
 
-Json MinMax(const Run& run, double Sample::*field) {
-  const Spread spread = run.Of(field);
+Json MinMax(const std::vector<Sample>& samples, double Sample::*field) {
+  const Spread spread = SpreadOf(samples, field);
   return {{"min", spread.min}, {"max", spread.max}};
 }
 
-Json CopiedJson(const Run& run) {
+Json CopiedJson(const std::vector<Sample>& samples) {
   std::vector<double> values;
-  for (const Sample& sample : run.samples) {
+  for (const Sample& sample : samples) {
     if (sample.copied_bytes_per_io) values.push_back(*sample.copied_bytes_per_io);
   }
   return values.empty() ? Json() : Json(SpreadOf(std::move(values)).median);
 }
 
 Json RunJson(const Run& run) {
-  std::uint64_t ios = 0;
-  for (const Sample& sample : run.samples) ios += sample.ios;
-  return {{"subject", run.subject},
-          {"backend", BackendName(run.backend)},
-          {"workload", WorkloadName(run.cell.workload)},
-          {"block_bytes", run.cell.block_bytes},
-          {"queue_depth", run.cell.depth},
-          {"repetitions", run.samples.size()},
-          {"ios", ios},
-          {"iops", run.Of(&Sample::iops).median},
-          {"mb_per_s", run.Of(&Sample::mb_per_s).median},
-          {"latency_us",
-           {{"p50", run.Of(&Sample::p50_us).median},
-            {"p99", run.Of(&Sample::p99_us).median},
-            {"p999", run.Of(&Sample::p999_us).median}}},
-          {"cpu_us_per_op", run.Of(&Sample::cpu_us_per_op).median},
-          {"kicks_per_io", run.Of(&Sample::kicks_per_io).median},
-          {"interrupts_per_io", run.Of(&Sample::interrupts_per_io).median},
-          {"copied_bytes_per_io", CopiedJson(run)},
-          {"spread",
-           {{"iops", MinMax(run, &Sample::iops)},
-            {"p50_us", MinMax(run, &Sample::p50_us)},
-            {"p99_us", MinMax(run, &Sample::p99_us)},
-            {"p999_us", MinMax(run, &Sample::p999_us)},
-            {"cpu_us_per_op", MinMax(run, &Sample::cpu_us_per_op)}}}};
+  Json json = {{"subject", run.subject},
+               {"backend", BackendName(run.backend)},
+               {"workload", WorkloadName(run.cell.workload)},
+               {"block_bytes", run.cell.block_bytes},
+               {"queue_depth", run.cell.depth}};
+  json.update(FiguresJson(run.samples));
+  return json;
 }
 
 Json RatioJson(const std::optional<Ratio>& ratio) {
@@ -114,13 +96,6 @@ Json SummaryJson(const Results& results) {
     const auto found = summary.iops_per_poller.find(backend);
     return found == summary.iops_per_poller.end() ? Json() : OrNull(found->second);
   };
-  Json verdicts = Json::array();
-  for (const Verdict& verdict : Judge(summary)) {
-    verdicts.push_back({{"what", verdict.what},
-                        {"target", verdict.target},
-                        {"measured", verdict.measured},
-                        {"met", verdict.is_met ? Json(*verdict.is_met) : Json()}});
-  }
   return {{"ping_pong_ns", summary.ping_pong_ns},
           {"placement", summary.is_near ? "near" : "far"},
           {"added_latency_us",
@@ -146,10 +121,34 @@ Json SummaryJson(const Results& results) {
           {"kicks_per_io", OrNull(summary.kicks_per_io)},
           {"interrupts_per_io", OrNull(summary.interrupts_per_io)},
           {"bridge_ios", summary.bridge_ios},
-          {"targets", verdicts}};
+          {"targets", VerdictsJson(Judge(summary))}};
 }
 
 }  // namespace
+
+Json FiguresJson(const std::vector<Sample>& samples) {
+  std::uint64_t ios = 0;
+  for (const Sample& sample : samples) ios += sample.ios;
+  const auto median = [&](double Sample::*field) { return SpreadOf(samples, field).median; };
+  return {{"repetitions", samples.size()},
+          {"ios", ios},
+          {"iops", median(&Sample::iops)},
+          {"mb_per_s", median(&Sample::mb_per_s)},
+          {"latency_us",
+           {{"p50", median(&Sample::p50_us)},
+            {"p99", median(&Sample::p99_us)},
+            {"p999", median(&Sample::p999_us)}}},
+          {"cpu_us_per_op", median(&Sample::cpu_us_per_op)},
+          {"kicks_per_io", median(&Sample::kicks_per_io)},
+          {"interrupts_per_io", median(&Sample::interrupts_per_io)},
+          {"copied_bytes_per_io", CopiedJson(samples)},
+          {"spread",
+           {{"iops", MinMax(samples, &Sample::iops)},
+            {"p50_us", MinMax(samples, &Sample::p50_us)},
+            {"p99_us", MinMax(samples, &Sample::p99_us)},
+            {"p999_us", MinMax(samples, &Sample::p999_us)},
+            {"cpu_us_per_op", MinMax(samples, &Sample::cpu_us_per_op)}}}};
+}
 
 Json ReportJson(const Results& results) {
   Json runs = Json::array({PingPongJson(results)});

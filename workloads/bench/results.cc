@@ -123,28 +123,12 @@ void CountNotifications(const Results& results, Summary& summary) {
       static_cast<double>(interrupts) / static_cast<double>(summary.bridge_ios);
 }
 
-Verdict AtMost(std::string what, std::optional<double> value, double limit, const char* unit) {
-  Verdict verdict{std::move(what), fmt::format("<= {}{}", limit, unit), "not measured", {}};
-  if (!value) return verdict;
-  verdict.measured = fmt::format("{:.2f}{}", *value, unit);
-  verdict.is_met = *value <= limit;
-  return verdict;
-}
-
 // 0.000, that is.
 Verdict Silent(std::string what, std::optional<double> per_io) {
   Verdict verdict{std::move(what), "0.000", "not measured", {}};
   if (!per_io) return verdict;
   verdict.measured = fmt::format("{:.6f}", *per_io);
   verdict.is_met = *per_io < 0.0005;
-  return verdict;
-}
-
-Verdict AtLeast(std::string what, std::optional<double> value, double limit, const char* unit) {
-  Verdict verdict{std::move(what), fmt::format(">= {}{}", limit, unit), "not measured", {}};
-  if (!value) return verdict;
-  verdict.measured = fmt::format("{:.2f}{}", *value, unit);
-  verdict.is_met = *value >= limit;
   return verdict;
 }
 
@@ -200,7 +184,7 @@ Sample SampleOf(const Measured& measured, const Cell& cell, double ping_pong_ns)
   return sample;
 }
 
-Spread Run::Of(double Sample::*field) const {
+Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field) {
   std::vector<double> values;
   for (const Sample& sample : samples) values.push_back(sample.*field);
   return SpreadOf(std::move(values));
@@ -275,20 +259,6 @@ std::vector<Verdict> Judge(const Summary& summary) {
 std::string CellName(const Cell& cell) {
   return fmt::format("{} {}K, depth {}", WorkloadName(cell.workload), cell.block_bytes / 1024,
                      cell.depth);
-}
-
-std::string HumanCount(double count) {
-  if (count >= 99.95e6) return fmt::format("{:.0f}M", count / 1e6);
-  if (count >= 999.5e3) return fmt::format("{:.2f}M", count / 1e6);
-  if (count >= 99.95e3) return fmt::format("{:.0f}K", count / 1e3);
-  if (count >= 999.5) return fmt::format("{:.1f}K", count / 1e3);
-  return fmt::format("{:.0f}", count);
-}
-
-std::string HumanMicroseconds(double us) {
-  if (us >= 99.95) return fmt::format("{:.0f}", us);
-  if (us >= 9.995) return fmt::format("{:.1f}", us);
-  return fmt::format("{:.2f}", us);
 }
 
 }  // namespace filer::bench

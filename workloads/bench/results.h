@@ -10,6 +10,7 @@
 #include "base/json_rpc.h"
 #include "workloads/bench/statistics.h"
 #include "workloads/bench/subject.h"
+#include "workloads/bench/verdict.h"
 
 namespace filer::bench {
 
@@ -24,6 +25,9 @@ struct Sample {
   std::uint64_t ios = 0, kicks = 0, interrupts = 0;
 };
 Sample SampleOf(const Measured& measured, const Cell& cell, double ping_pong_ns);
+Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field);
+// What every benchmark's runs[] have in common: rates, latencies, costs, `spread`.
+Json FiguresJson(const std::vector<Sample>& samples);
 
 struct Run {
   std::string subject;
@@ -31,7 +35,7 @@ struct Run {
   Cell cell;
   std::vector<Sample> samples;  // by repetition
 
-  Spread Of(double Sample::*field) const;
+  Spread Of(double Sample::*field) const { return SpreadOf(samples, field); }
 };
 
 struct Skipped {
@@ -105,17 +109,9 @@ struct Summary {
 };
 Summary Summarize(const Results& results);
 
-struct Verdict {
-  std::string what;
-  std::string target;
-  std::string measured;
-  std::optional<bool> is_met;  // nullopt: not measured
-};
 std::vector<Verdict> Judge(const Summary& summary);
 
-std::string CellName(const Cell& cell);    // "read 4K, depth 32"
-std::string HumanCount(double count);      // "12.3M"
-std::string HumanMicroseconds(double us);  // "1.23"
+std::string CellName(const Cell& cell);  // "read 4K, depth 32"
 
 // The contract's document, schema filer.bench.bridge/1.
 Json ReportJson(const Results& results);

@@ -1,20 +1,16 @@
 #include "workloads/bench/runner.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
-#include <filesystem>
 
-#include "base/file.h"
 #include "host-bridge/initiator/initiator.h"
 #include "workloads/bench/idle.h"
 #include "workloads/bench/linux_driver.h"
 #include "workloads/bench/machine.h"
 #include "workloads/bench/ping_pong.h"
+#include "workloads/bench/scratch.h"
 
 namespace filer::bench {
 namespace {
@@ -24,47 +20,6 @@ constexpr std::uint64_t kNullBytes = 1ULL << 30;
 // bridge, and a transfer that stands for DMA, not the machine's DRAM.
 constexpr std::uint64_t kMemoryBytes = 8ULL << 20;
 constexpr std::uint64_t kFileBytes = 128ULL << 20;
-
-// A folder that goes away with the object.
-class ScratchFolder {
- public:
-  static Result<ScratchFolder> Make(const std::string& parent) {
-    std::string path = parent + "/filer-bench-XXXXXX";
-    if (::mkdtemp(path.data()) == nullptr) {
-      return Error::System(errno, parent + ": cannot make a folder here");
-    }
-    return ScratchFolder(std::move(path));
-  }
-  ScratchFolder(ScratchFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
-  ~ScratchFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  explicit ScratchFolder(std::string path) : path_(std::move(path)) {}
-  std::string path_;
-};
-
-// Every byte is written: a hole would be read from nowhere.
-Result<void> WriteVolume(const std::string& path, std::uint64_t bytes) {
-  const UniqueFd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!file.is_open()) return Error::System(errno, path);
-  std::vector<std::uint64_t> block(128 << 10);
-  std::uint64_t word = 0;
-  for (std::uint64_t done = 0; done < bytes;) {
-    for (std::uint64_t& one : block) one = (word += 0x9e3779b97f4a7c15ULL);
-    const std::size_t piece = std::min<std::uint64_t>(bytes - done, block.size() * sizeof(word));
-    const ssize_t written = ::write(file.get(), block.data(), piece);
-    if (written <= 0) {
-      return Error::System(errno, path + ": cannot write the volume; is there room?");
-    }
-    done += static_cast<std::uint64_t>(written);
-  }
-  if (::fdatasync(file.get()) != 0) return Error::System(errno, path);
-  return Ok();
-}
 
 std::uint64_t SizeOf(BackendKind backend) {
   switch (backend) {

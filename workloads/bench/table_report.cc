@@ -9,32 +9,7 @@
 namespace filer::bench {
 namespace {
 
-using Rows = std::vector<std::vector<std::string>>;
-
-std::vector<std::size_t> WidthsOf(const Rows& rows) {
-  std::vector<std::size_t> widths;
-  for (const auto& row : rows) {
-    widths.resize(std::max(widths.size(), row.size()));
-    for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  return widths;
-}
-
-// The first column to the left, the others to the right.
-std::string Align(const Rows& rows) {
-  const std::vector<std::size_t> widths = WidthsOf(rows);
-  std::string text;
-  for (const auto& row : rows) {
-    std::string line;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      line += i == 0 ? fmt::format("{:<{}}", row[i], widths[i])
-                     : fmt::format("  {:>{}}", row[i], widths[i]);
-    }
-    while (!line.empty() && line.back() == ' ') line.pop_back();
-    text += line + "\n";
-  }
-  return text;
-}
+using Rows = TextRows;
 
 std::vector<std::string> SubjectsOf(const Results& results, BackendKind backend) {
   std::vector<std::string> names;
@@ -86,13 +61,13 @@ std::string BackendTable(const Results& results, BackendKind backend) {
     rows.push_back(std::move(row));
   }
   // Names above their four columns.
-  const std::vector<std::size_t> widths = WidthsOf(rows);
+  const std::vector<std::size_t> widths = WidthsOfText(rows);
   std::string names(widths[0], ' ');
   for (std::size_t i = 0; i < subjects.size(); ++i) {
     const auto* of = &widths[1 + 4 * i];
     names += fmt::format("  {:>{}}", subjects[i], of[0] + of[1] + of[2] + of[3] + 6);
   }
-  return names + "\n" + Align(rows) + "\n";
+  return names + "\n" + AlignText(rows) + "\n";
 }
 
 std::string IdleText(const Results& results, const Summary& summary) {
@@ -116,7 +91,7 @@ std::string LinuxDriverText(const Results& results) {
                     fmt::format("{:.3f}", static_cast<double>(row.doorbells) / ios),
                     fmt::format("{:.3f}", static_cast<double>(row.interrupts) / ios)});
   }
-  return Align(rows) + "\n";
+  return AlignText(rows) + "\n";
 }
 
 std::string TextOf(const Json& object, const char* key) {
@@ -149,12 +124,7 @@ std::string ReportTable(const Results& results) {
     text += BackendTable(results, backend);
   }
   text += LinuxDriverText(results) + IdleText(results, summary);
-  Rows rows = {{"Targets", "target", "measured", ""}};
-  for (const Verdict& verdict : Judge(summary)) {
-    rows.push_back({"  " + verdict.what, verdict.target, verdict.measured,
-                    !verdict.is_met ? "" : (*verdict.is_met ? "met" : "MISSED")});
-  }
-  text += Align(rows);
+  text += VerdictsText(Judge(summary));
   for (const Skipped& one : results.skipped) {
     text += fmt::format("Not measured: {}, {}: {}\n", one.subject, one.backend, one.reason);
   }
