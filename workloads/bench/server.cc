@@ -28,6 +28,7 @@ constexpr auto kStopPatience = std::chrono::seconds(5);
 [[noreturn]] void Become(char* const* words, int log_fd, int core, pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(127);
+  ::setpgid(0, 0);  // ^C is for us, who end it when its requests are done
   cpu_set_t cores;
   CPU_ZERO(&cores);
   if (core >= 0 && core < CPU_SETSIZE) {
