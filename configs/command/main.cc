@@ -144,7 +144,7 @@ int Run(int count, char** words) {
           {"unit", "integration", "tidy", "sanitize", "fuzz", "long", "libblkio", "all"}));
   test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });
   // All behind the word is for the program that knows it, --help and --home too.
-  auto* bench = app.add_subcommand("bench", "measure: bench bridge [--quick] [--json FILE]");
+  auto* bench = app.add_subcommand("bench", "measure: bench bridge|engine [--quick] [--json FILE]");
   bench->prefix_command();
   bench->set_help_flag();
   bench->fallthrough(false);

@@ -6,9 +6,11 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <string_view>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "workloads/bench/engine/engine_options.h"
 #include "workloads/bench/options.h"
 
 namespace filer::bench {
@@ -41,34 +43,48 @@ bool ShowProgress(double share, const std::string& what) {
   return is_interrupted == 0;
 }
 
-int Main(int count, char** words) {
-  auto line = ParseCommandLine(count, words);
-  if (line.has_error()) return Fail(line.error());
-  CommandLine options = std::move(line).value();
-  if (options.is_help) {
-    fmt::print("{}", options.help);
+std::string ProgramsFolder() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
+}
+
+template <typename Line, typename Run>
+int Measure(Result<Line> parsed, Run run) {
+  if (parsed.has_error()) return Fail(parsed.error());
+  Line line = std::move(parsed).value();
+  if (line.is_help) {
+    fmt::print("{}", line.help);
     return 0;
   }
   InitLog("filer-bench", "error");
   TakeSignals();
-  std::error_code error;
-  options.bench.programs =
-      std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
-  auto results = RunBench(options.bench, &ShowProgress);
+  line.bench.programs = ProgramsFolder();
+  auto results = run(line.bench, OnProgress(&ShowProgress));
   if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\033[K");
+  // What fails while it is being stopped is no failure.
+  if (results.has_error() && is_interrupted != 0) {
+    return Fail(Error(Errc::kCancelled, "stopped before the end"));
+  }
   if (results.has_error()) return Fail(results.error());
   fmt::print("{}", ReportTable(results.value()));
-  if (!options.json_path.empty()) {
+  if (!line.json_path.empty()) {
     const std::string text = ReportJson(results.value()).dump(1) + "\n";
-    if (auto written = WriteFileAtomically(options.json_path, text); written.has_error()) {
+    if (auto written = WriteFileAtomically(line.json_path, text); written.has_error()) {
       return Fail(written.error());
     }
   }
-  if (!options.html_path.empty()) {
-    auto written = WriteFileAtomically(options.html_path, ReportHtml(results.value()));
+  if (!line.html_path.empty()) {
+    auto written = WriteFileAtomically(line.html_path, ReportHtml(results.value()));
     if (written.has_error()) return Fail(written.error());
   }
   return 0;
+}
+
+int Main(int count, char** words) {
+  if (count > 1 && std::string_view(words[1]) == "engine") {
+    return Measure(ParseEngineCommandLine(count, words), &RunEngineBench);
+  }
+  return Measure(ParseCommandLine(count, words), &RunBench);
 }
 
 }  // namespace

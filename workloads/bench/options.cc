@@ -66,17 +66,6 @@ Result<void> Narrow(const Words& words, BenchOptions& bench) {
   return Ok();
 }
 
-Result<void> CheckWritable(const char* option, const std::string& path) {
-  if (path.empty()) return Ok();
-  const auto parent = std::filesystem::path(path).parent_path();
-  const std::string folder = parent.empty() ? "." : parent.string();
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error) || ::access(folder.c_str(), W_OK) != 0) {
-    return Usage(fmt::format("{} {}: cannot write a file there", option, path));
-  }
-  return Ok();
-}
-
 void AddOptions(CLI::App& app, CommandLine& line, Words& words, CLI::Option*& seconds) {
   BenchOptions& bench = line.bench;
   app.add_option("--json", line.json_path, "also write schema filer.bench.bridge/1 here");
@@ -100,11 +89,22 @@ void AddOptions(CLI::App& app, CommandLine& line, Words& words, CLI::Option*& se
 
 }  // namespace
 
+Result<void> CheckWritable(const char* option, const std::string& path) {
+  if (path.empty()) return Ok();
+  const auto parent = std::filesystem::path(path).parent_path();
+  const std::string folder = parent.empty() ? "." : parent.string();
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error) || ::access(folder.c_str(), W_OK) != 0) {
+    return Usage(fmt::format("{} {}: cannot write a file there", option, path));
+  }
+  return Ok();
+}
+
 Result<CommandLine> ParseCommandLine(int count, char** words_in) {
   const std::string first = count > 1 ? words_in[1] : "";
-  if (first.empty()) return Usage("say what to measure: filer bench bridge");
+  if (first.empty()) return Usage("say what to measure: filer bench bridge, filer bench engine");
   if (first != "bridge" && !first.starts_with('-')) {
-    return Usage(fmt::format("{}: no such benchmark; there is: bridge", first));
+    return Usage(fmt::format("{}: no such benchmark; there are: bridge, engine", first));
   }
   CommandLine line;
   Words words;

@@ -1,4 +1,4 @@
-// options.h: the command line of filer-bench, checked.
+// options.h: the command line of `filer bench bridge`, checked.
 #pragma once
 
 #include <string>
@@ -14,7 +14,10 @@ struct CommandLine {
   std::string help;
 };
 
-// Errors: kUsage with one line.
+// Errors: kUsage with one line; so also when the first word is no benchmark.
 Result<CommandLine> ParseCommandLine(int count, char** words);
+
+// That a file can be written at `path` (empty: none is asked for). Errors: kUsage.
+Result<void> CheckWritable(const char* option, const std::string& path);
 
 }  // namespace filer::bench
