@@ -5,7 +5,7 @@
 //
 // Invariants: a head is busy from Pop until PushUsed; used elements become visible together, in
 // Publish. The ring's memory stays mapped while the queue is attached (the session's duty).
-// Threads: its session's poller.
+// Threads: one at a time, the poller that runs its queue.
 #pragma once
 
 #include <array>
