@@ -40,9 +40,11 @@ void ReadName(TableReader& reader, std::string& target) {
   if (reader.String("name", target) && !IsName(target)) reader.AddError("name", kNameRule);
 }
 
-void ReadPath(TableReader& reader, std::string& target, std::string_view example) {
+using WhyNot = std::optional<std::string> (*)(std::string_view);
+
+void ReadPath(TableReader& reader, std::string& target, WhyNot why_not, std::string_view example) {
   if (!reader.String("path", target)) return;
-  if (const auto why = WhyNotPath(target)) {
+  if (const auto why = why_not(target)) {
     reader.AddError("path", fmt::format("{}; write an absolute path such as {}", *why, example));
   }
 }
@@ -175,7 +177,7 @@ VolumeConfig ReadVolume(TableReader& reader, const std::string& home) {
   VolumeConfig volume;
   ReadName(reader, volume.name);
   volume.path = home + "/volumes/" + volume.name + ".img";
-  ReadPath(reader, volume.path, "/srv/main.img");
+  ReadPath(reader, volume.path, WhyNotVolumePath, "/srv/main.img");
   ReadSize(reader, volume.size_bytes);
   reader.Word("backend", {VolumeBackend::kFile, VolumeBackend::kMemory}, volume.backend);
   reader.Integer("iops_max", 1, kIopsMost, volume.iops_max);
@@ -243,7 +245,7 @@ ExportConfig ReadExport(TableReader& reader, const std::vector<VolumeConfig>& vo
                                         target.name));
   }
   target.path = "/" + target.name;
-  ReadPath(reader, target.path, "/share");
+  ReadPath(reader, target.path, WhyNotPath, "/share");
   if (!volumes.empty()) target.volume = volumes.front().name;
   if (reader.String("volume", target.volume)) {
     const auto is_it = [&](const VolumeConfig& volume) { return volume.name == target.volume; };

@@ -149,6 +149,12 @@ std::optional<std::string> WhyNotPath(std::string_view text) {
   }
 }
 
+std::optional<std::string> WhyNotVolumePath(std::string_view text) {
+  if (auto why = WhyNotPath(text)) return why;
+  if (text.find(',') == std::string_view::npos) return std::nullopt;
+  return "it holds ',', which would end it among the bridge's options";
+}
+
 bool IsIpv4(std::string_view text) {
   const auto address = ToBinary(text);
   return address.has_value() && address->family == AF_INET;

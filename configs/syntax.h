@@ -27,6 +27,8 @@ bool IsAccountName(std::string_view text);
 // valid printable UTF-8 without the characters that Ganesha's or Samba's files give a meaning ("
 // \ % ; #).
 std::optional<std::string> WhyNotPath(std::string_view text);
+// The same of a volume's file, whose path must also fit into host-bridge's key=value,key=value.
+std::optional<std::string> WhyNotVolumePath(std::string_view text);
 
 // An IPv4 or IPv6 address in its canonical form. Errors: kInvalidArgument.
 Result<std::string> ParseAddress(std::string_view text);

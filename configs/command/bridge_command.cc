@@ -24,6 +24,7 @@ std::vector<std::string> BridgeCommand(const Home& home, const Installation& ins
   }
   for (std::size_t index = 0; index < config.volumes.size(); ++index) {
     const configs::VolumeConfig& volume = config.volumes[index];
+    // No value holds a ',': see WhyNotVolumePath, IsName and HomeAt.
     std::string text = fmt::format("name={},backend={},socket={}", volume.name,
                                    configs::ToText(volume.backend), home.VolumeSocket(index));
     if (volume.backend == configs::VolumeBackend::kFile) text += ",path=" + volume.path;

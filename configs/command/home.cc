@@ -31,6 +31,11 @@ Result<Home> HomeAt(const std::string& path) {
   std::string root = fs::weakly_canonical(path, error);
   if (error) return Error::System(error.value(), "--home " + path);
   while (root.size() > 1 && root.back() == '/') root.pop_back();
+  if (root.find(',') != std::string::npos) {
+    return Error(Errc::kUsage, "--home " + root +
+                                   ": it holds ',', which would end the paths below it among the "
+                                   "bridge's options; choose a home without it");
+  }
   return Home{.root = root};
 }
 

@@ -35,7 +35,7 @@ struct Home {
 
 // The home at `path`, without symbolic links: the kernel's mount table and the command lines of
 // processes, by which things of this home are found, are compared with it. It need not exist.
-// Errors: kUsage for a path that is not absolute, kSystem.
+// Errors: kUsage for a path that is not absolute or holds a ',' (BridgeCommand), kSystem.
 Result<Home> HomeAt(const std::string& path);
 
 // Makes the folders. Errors: kSystem; kTooBig when sockets below it would exceed the system's 107

@@ -91,6 +91,11 @@ Result<engine::CheckReport> CheckVolume(const configs::VolumeConfig& volume, boo
 int VolumeCreate(const Home& home, const VolumeOptions& options) {
   auto volume = FindVolume(home, options);
   if (!volume) return Fail(volume.error());
+  if (options.path.find(',') != std::string::npos) {
+    return Fail(Error(Errc::kUsage, "--path " + options.path +
+                                        ": it holds ',', which no path of a [[volume]] may; "
+                                        "choose one without it"));
+  }
   std::error_code error;
   std::filesystem::create_directories(home.Volumes(), error);
   if (auto created = CreateVolume(volume.value()); !created) return Fail(created.error());

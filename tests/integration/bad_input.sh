@@ -37,6 +37,8 @@ main() {
   rm "$(volume_file)"
   expect 1 'too small' filer volume create main --size 1M
   expect 2 'size' filer volume create main --size lots
+  expect 2 "a,readonly=on.*holds ','" filer volume create main --path "$home/a,readonly=on"
+  expect 2 "holds ','.*choose a home" filer --home "$home/a,b" volume create main
 
   note "a creation that is killed leaves a whole volume or none"
   killed_creations

@@ -213,6 +213,10 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"[[volume]]\nbandwidth_max = \"fast\"", "bytes per second"},
         BadCase{"[[volume]]\nbandwidth_max = 1000", "from 64K up"},
         BadCase{"[[volume]]\npath = \"/a/../b\"", "the part '..'"},
+        BadCase{"[[volume]]\npath = \"/x/a,readonly=on\"",
+                "x.toml:2:8: path in [[volume]]: it holds ',', which would end it among the "
+                "bridge's options; write an absolute path such as"},
+        BadCase{"[[volume]]\nbackend = \"memory\"\npath = \"/,\"", "it holds ','"},
         BadCase{"[[volume]]\nbackend = \"null\"", "write one of file, memory"},
         BadCase{"[[export]]\nvolume = \"other\"", "no [[volume]] of that name"},
         BadCase{"[[export]]\nname = \"Global\"", "choose another name"},

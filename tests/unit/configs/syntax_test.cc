@@ -54,6 +54,15 @@ TEST(WhyNotPath, RefusesWhatLeavesTheFolderOrTheLine) {
   }
 }
 
+TEST(WhyNotVolumePath, RefusesWhatWouldEndTheBridgesOption) {
+  EXPECT_FALSE(WhyNotVolumePath("/srv/a b=c.img"));
+  EXPECT_TRUE(WhyNotVolumePath("a.img"));
+  for (const char* text : {"/srv/a,readonly=on", "/srv,/a.img", "/srv/a.img,", "/,"}) {
+    EXPECT_TRUE(WhyNotVolumePath(text)) << text;
+    EXPECT_FALSE(WhyNotPath(text)) << text;  // a folder that is exported may be called that
+  }
+}
+
 TEST(ParseClientRule, GivesCanonicalForms) {
   EXPECT_EQ(ParseClientRule("*").value(), "*");
   EXPECT_EQ(ParseClientRule("10.1.2.3").value(), "10.1.2.3");
