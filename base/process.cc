@@ -1,6 +1,7 @@
 #include "base/process.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -98,6 +99,40 @@ std::vector<std::string> MergedEnvironment(const std::map<std::string, std::stri
   return merged;
 }
 
+// Ends a child whose output is awaited when `stop` turns true.
+class ProgramStopper {
+ public:
+  ProgramStopper(pid_t child, const std::atomic<bool>* stop) : child_(child), stop_(stop) {}
+  bool has_stopped() const { return has_stopped_; }
+
+  // True when there is something to read, or the end; false now and then before.
+  bool WaitForOutput(int fd) {
+    constexpr int kLookMs = 50;
+    if (stop_ == nullptr) return true;
+    if (stop_->load(std::memory_order_relaxed)) Stop();  // a wish: nothing comes with it
+    pollfd wait{fd, POLLIN, 0};
+    return ::poll(&wait, 1, kLookMs) > 0;
+  }
+
+ private:
+  // The child is not reaped yet, so its id is still its own.
+  void Stop() {
+    const auto now = std::chrono::steady_clock::now();
+    if (!has_stopped_) {
+      has_stopped_ = true;
+      kill_at_ = now + std::chrono::seconds(1);
+      ::kill(child_, SIGTERM);
+    } else if (now > kill_at_) {
+      ::kill(child_, SIGKILL);
+    }
+  }
+
+  pid_t child_;
+  const std::atomic<bool>* stop_;
+  bool has_stopped_ = false;
+  std::chrono::steady_clock::time_point kill_at_;
+};
+
 }  // namespace
 
 Result<ProcessId> IdentifyProcess(pid_t pid) {
@@ -177,7 +212,7 @@ Result<ProcessId> SpawnDetached(const SpawnOptions& options) {
 }
 
 Result<ProgramOutput> RunProgram(std::vector<std::string> arguments,
-                                 const std::string& error_log_path) {
+                                 const std::string& error_log_path, const std::atomic<bool>* stop) {
   constexpr std::size_t kOutputBytesMax = 16 << 20;
   int pipe_fds[2];
   if (::pipe2(pipe_fds, O_CLOEXEC) != 0) return Error::System(errno, "pipe");
@@ -201,7 +236,9 @@ Result<ProgramOutput> RunProgram(std::vector<std::string> arguments,
   ProgramOutput output;
   char buffer[65536];
   bool is_too_big = false;
+  ProgramStopper stopper(pid, stop);
   while (true) {
+    if (!stopper.WaitForOutput(read_end.get())) continue;
     const ssize_t got = ::read(read_end.get(), buffer, sizeof(buffer));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) break;
@@ -211,6 +248,7 @@ Result<ProgramOutput> RunProgram(std::vector<std::string> arguments,
   int status = 0;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
+  if (stopper.has_stopped()) return Error(Errc::kCancelled, arguments[0] + ": stopped");
   if (is_too_big) return Error(Errc::kTooBig, arguments[0] + ": too much output");
   output.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
   return output;

@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -44,10 +45,12 @@ struct ProgramOutput {
   int exit_code = 0;  // 128 + signal when a signal ended it
   std::string standard_output;
 };
-// Runs a program to its end; stderr goes to `error_log_path` (appended; empty: ours). Errors:
-// kNotFound, kSystem; kTooBig past 16 MiB of output. Blocking.
+// Runs a program to its end; stderr goes to `error_log_path` (appended; empty: ours). `stop`, if
+// any, turning true ends it before: SIGTERM, and a second later SIGKILL. Errors: kNotFound,
+// kSystem; kTooBig past 16 MiB of output; kCancelled when it was stopped. Blocking.
 Result<ProgramOutput> RunProgram(std::vector<std::string> arguments,
-                                 const std::string& error_log_path);
+                                 const std::string& error_log_path,
+                                 const std::atomic<bool>* stop = nullptr);
 
 // SIGTERM, and SIGKILL when it still runs after `grace`. Returns when it is gone; ok if it was gone
 // already. Blocking. Errors: kTimedOut if even SIGKILL does not end it within five seconds,

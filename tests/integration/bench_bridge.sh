@@ -23,6 +23,7 @@ expect_usage nosuch nosuch
 expect_usage --fast bridge --fast
 expect_usage /nowhere/x.json bridge --json /nowhere/x.json
 expect_usage --cores bridge --cores 0,0
+expect_usage --seconds bridge --seconds nan
 
 "$filer" bench bridge --help | grep -q -- --quick || fail "no help"
 
@@ -72,9 +73,9 @@ PATH=$folder/path "$filer" bench bridge --subject bridge --subject fio --backend
   --seconds 0.005 --repetitions 1 --folder "$folder/volumes" >"$folder/table" || fail "it failed without fio"
 grep -q "Not measured: fio, file: fio is not installed" "$folder/table" || fail "not said: $(cat "$folder/table")"
 
-# Stopped in the middle it leaves nothing, neither files nor processes.
+# Stopped in the middle of a row it ends soon, and leaves nothing, neither files nor processes.
 status=0
-timeout -s INT 3 "$filer" bench bridge --seconds 1 --backend memory --folder "$folder/volumes" >"$folder/out" 2>"$folder/err" || status=$?
+timeout -s INT -k 12 3 "$filer" bench bridge --seconds 60 --backend memory --folder "$folder/volumes" >"$folder/out" 2>"$folder/err" || status=$?
 ((status == 124)) || fail "not stopped in time: $status: $(cat "$folder/err")"
 grep -q "stopped before the end" "$folder/err" || fail "stopped without a word: $(cat "$folder/err")"
 [[ -z $(ls -A "$folder/volumes") ]] || fail "left behind: $(ls "$folder/volumes")"

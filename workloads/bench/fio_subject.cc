@@ -96,7 +96,8 @@ class FioSubject final : public Subject {
 
   // It inherits the calling thread's core.
   Result<Measured> Run(const LoadSpec& spec) override {
-    const ProgramOutput output = FILER_TRY(RunProgram(FioCommand(backing_, spec), log_path_));
+    const ProgramOutput output =
+        FILER_TRY(RunProgram(FioCommand(backing_, spec), log_path_, spec.stop));
     const std::string& text = output.standard_output;
     const auto begin = text.find('{');  // notes may stand before it
     if (output.exit_code != 0 || begin == std::string::npos) {

@@ -110,7 +110,8 @@ class GuestGuard {
   guest::RunningGuest machine_;
 };
 
-Result<std::string> RunScript(const guest::RunningGuest& machine, std::size_t disk_count) {
+Result<std::string> RunScript(const guest::RunningGuest& machine, std::size_t disk_count,
+                              const std::atomic<bool>* stop) {
   std::string disks;
   for (std::size_t i = 0; i < disk_count; ++i) {
     disks += fmt::format(" vd{}", static_cast<char>('a' + i));
@@ -119,6 +120,7 @@ Result<std::string> RunScript(const guest::RunningGuest& machine, std::size_t di
   FILER_TRY(guest::CallAgent(machine.agent_socket, "run", {{"script", script}}, kCall));
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   while (std::chrono::steady_clock::now() < deadline) {
+    if (IsStopped(stop)) return StoppedError();
     const Json outcome =
         FILER_TRY(guest::CallAgent(machine.agent_socket, "outcome", Json::object(), kCall));
     if (outcome.value("done", false)) {
@@ -185,7 +187,8 @@ Result<std::vector<FunctionalRow>> MeasureLinuxDriver(const LinuxDriverOptions& 
   machine.memory_mb = 512;
   machine.pin_cpus = false;
   const GuestGuard guard(FILER_TRY(guest::StartGuest(machine)));
-  return ParseFunctionalRows(FILER_TRY(RunScript(guard.machine(), targets.size())), targets);
+  return ParseFunctionalRows(
+      FILER_TRY(RunScript(guard.machine(), targets.size(), options.place.stop)), targets);
 }
 
 }  // namespace filer::bench

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -27,7 +28,13 @@ struct LoadSpec {
   double seconds = 0.1;
   double warm_up_seconds = 0.02;
   std::uint64_t seed = 1;
+  const std::atomic<bool>* stop = nullptr;  // turning true ends the run: kCancelled
 };
+
+inline bool IsStopped(const std::atomic<bool>* stop) {
+  return stop != nullptr && stop->load(std::memory_order_relaxed);  // nothing comes with it
+}
+inline Error StoppedError() { return {Errc::kCancelled, "stopped before the end"}; }
 
 // Running totals at one end of the window.
 struct LoadSample {
@@ -77,7 +84,7 @@ class LoadLoop {
     for (std::uint32_t slot = 0; slot < spec.depth; ++slot) free_.push_back(slot);
   }
 
-  // Errors: kTimedOut when nothing completes for ten seconds, kIo when requests failed.
+  // Errors: kTimedOut when nothing completes for ten seconds, kIo when requests failed, kCancelled.
   Result<LoadResult> Run() {
     const std::uint64_t window_begin = clock_.Now() + clock_.FromSeconds(spec_.warm_up_seconds);
     FILER_TRY(RunUntil(window_begin));
@@ -101,6 +108,7 @@ class LoadLoop {
       if (!free_.empty()) Submit(now);
       now = Reap();
       if (now - last_progress_ > patience_) return Stuck();
+      if (IsStopped(spec_.stop)) return StoppedError();
     }
     return Ok();
   }
@@ -138,6 +146,7 @@ class LoadLoop {
     while (free_.size() < spec_.depth) {
       const std::uint64_t now = Reap();
       if (now - last_progress_ > patience_) return Stuck();
+      if (IsStopped(spec_.stop)) return StoppedError();
     }
     return Ok();
   }

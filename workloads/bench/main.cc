@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <filesystem>
 #include <string_view>
@@ -16,9 +17,10 @@
 namespace filer::bench {
 namespace {
 
-volatile sig_atomic_t is_interrupted = 0;
+std::atomic<bool> is_interrupted = false;
+static_assert(std::atomic<bool>::is_always_lock_free);  // a handler may set it
 
-void OnSignal(int) { is_interrupted = 1; }
+void OnSignal(int) { is_interrupted.store(true, std::memory_order_relaxed); }
 
 void TakeSignals() {
   struct sigaction action {};
@@ -40,7 +42,7 @@ bool ShowProgress(double share, const std::string& what) {
                std::string(static_cast<std::size_t>(done), '#'), kBarCells, share * 100, what);
     std::fflush(stderr);
   }
-  return is_interrupted == 0;
+  return !IsStopped(&is_interrupted);
 }
 
 std::string ProgramsFolder() {
@@ -59,6 +61,7 @@ int Measure(Result<Line> parsed, Run run) {
   InitLog("filer-bench", "error");
   TakeSignals();
   line.bench.programs = ProgramsFolder();
+  if constexpr (requires { line.bench.stop; }) line.bench.stop = &is_interrupted;
   auto results = run(line.bench, OnProgress(&ShowProgress));
   if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\033[K");
   // What fails while it is being stopped is no failure.
@@ -66,6 +69,7 @@ int Measure(Result<Line> parsed, Run run) {
     return Fail(Error(Errc::kCancelled, "stopped before the end"));
   }
   if (results.has_error()) return Fail(results.error());
+  if (IsStopped(&is_interrupted)) return Fail(StoppedError());  // while the targets were stopping
   fmt::print("{}", ReportTable(results.value()));
   if (!line.json_path.empty()) {
     const std::string text = ReportJson(results.value()).dump(1) + "\n";

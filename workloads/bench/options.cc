@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
@@ -122,6 +123,8 @@ Result<CommandLine> ParseCommandLine(int count, char** words_in) {
   } catch (const CLI::ParseError& error) {
     return Usage(error.what());
   }
+  // The range lets through what compares with nothing.
+  if (!std::isfinite(line.bench.seconds)) return Usage("--seconds: a number from 0.001 to 60");
   if (line.bench.is_quick && seconds->count() == 0) line.bench.seconds = kQuickSeconds;
   line.bench.cells = line.bench.is_quick ? QuickCells() : FullCells();
   FILER_TRY(Narrow(words, line.bench));

@@ -52,9 +52,10 @@ class Bench {
 
   Result<Results> Run() {
     auto results = RunAll();
-    // ^C reaches the targets, too, and what they leave unanswered then is no failure of theirs.
-    if (results.has_error() && !on_progress_(1, "stopping")) {
-      return Error(Errc::kCancelled, "stopped before the end");
+    // ^C reaches the targets, too, and what they leave unanswered then is no failure of theirs. Nor
+    // is it a success that the stop came during the last row.
+    if (IsStopped(options_.stop) || (results.has_error() && !on_progress_(1, "stopping"))) {
+      return StoppedError();
     }
     return results;
   }
@@ -153,6 +154,7 @@ class Bench {
     spec.seconds = options_.seconds;
     spec.warm_up_seconds = options_.seconds / 5;
     spec.seed = turn + 1;
+    spec.stop = options_.stop;
     for (std::size_t i = 0; i < subjects.size(); ++i) {
       Subject& subject = *subjects[(i + turn) % subjects.size()];
       if (!FindSubjectKind(subject.Name())->Takes(cell)) continue;
@@ -178,7 +180,7 @@ class Bench {
   Result<void> Report(const std::string& what) {
     const double share = static_cast<double>(runs_done_) /
                          static_cast<double>(std::max<std::size_t>(RunCount(options_), 1));
-    if (!on_progress_(share, what)) return Error(Errc::kCancelled, "stopped before the end");
+    if (!on_progress_(share, what) || IsStopped(options_.stop)) return StoppedError();
     return Ok();
   }
 
@@ -236,6 +238,7 @@ Result<Results> RunBench(const BenchOptions& options, const OnProgress& on_progr
   SubjectPlace place;
   place.cores = options.cores ? *options.cores : FILER_TRY(ChooseCores());
   place.programs = options.programs;
+  place.stop = options.stop;
   FILER_TRY(PinThread(place.cores.load));
   const ScratchFolder files = FILER_TRY(ScratchFolder::Make(options.folder));
   const ScratchFolder sockets = FILER_TRY(ScratchFolder::Make("/tmp"));

@@ -25,6 +25,7 @@ struct BenchOptions {
   std::vector<Cell> cells;
   std::string folder = "/var/tmp";  // for the files of the file backend; should take O_DIRECT
   std::string programs;             // host-bridge and filer-rte-vhost-target are here
+  const std::atomic<bool>* stop = nullptr;  // turning true ends whatever is running: kCancelled
 };
 
 // Repetitions of cells over all subjects and backends.

@@ -82,6 +82,7 @@ struct SubjectPlace {
   std::string programs;       // folder of host-bridge and filer-rte-vhost-target
   std::string folder;         // for sockets and logs; exists
   std::string memory_folder;  // on tmpfs, for the one server that cannot make memory of its own
+  const std::atomic<bool>* stop = nullptr;  // of BenchOptions
 };
 
 // The backend in this process, called through backend.h: what the bridge is compared with.

@@ -54,6 +54,26 @@ TEST(Process, RunsAProgramToItsEnd) {
   EXPECT_EQ(RunProgram({"/no/such/program"}, "").error(), Errc::kNotFound);
 }
 
+TEST(Process, StopsAProgramThatItRuns) {
+  // One that ends when it is asked, one that does not, and one that writes without end.
+  for (const char* script : {"exec sleep 100", "trap '' TERM; while :; do sleep 0.1; done",
+                             "while :; do echo a; sleep 0.1; done"}) {
+    std::atomic<bool> stop = false;
+    const auto begin = std::chrono::steady_clock::now();
+    std::thread stopping([&] {
+      std::this_thread::sleep_for(300ms);
+      stop = true;
+    });
+    const auto output = RunProgram({"bash", "-c", script}, "", &stop);
+    stopping.join();
+    ASSERT_TRUE(output.has_error()) << script;
+    EXPECT_EQ(output.error(), Errc::kCancelled) << script;
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, 20s) << script;
+  }
+  const std::atomic<bool> never = false;
+  EXPECT_EQ(RunProgram({"echo", "a"}, "", &never).value().standard_output, "a\n");
+}
+
 TEST(Process, TellsAReusedPidFromTheProcess) {
   ProcessId self = IdentifyProcess(::getpid()).value();
   EXPECT_TRUE(IsRunning(self));

@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <deque>
 #include <set>
+#include <thread>
 
 namespace filer::bench {
 namespace {
@@ -76,6 +78,27 @@ TEST(LoadLoop, KeepsTheDepthAndDrains) {
   EXPECT_EQ(result.value().begin.kicks, 1U);
   EXPECT_EQ(result.value().end.kicks, 2U);
   EXPECT_GE(result.value().seconds, 0.02);
+}
+
+TEST(LoadLoop, EndsSoonAfterItWasStopped) {
+  for (const bool is_answering : {true, false}) {  // the other end may have been stopped, too
+    FakePort port;
+    if (!is_answering) port.per_poll = 0;
+    std::atomic<bool> stop = false;
+    LoadSpec spec = Spec(Workload::kRead, 32);
+    spec.seconds = 60;
+    spec.stop = &stop;
+    const auto begin = std::chrono::steady_clock::now();
+    std::thread stopping([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      stop = true;
+    });
+    const auto result = LoadLoop<FakePort, Done>(port, spec).Run();
+    stopping.join();
+    ASSERT_TRUE(result.has_error());
+    EXPECT_EQ(result.error(), Errc::kCancelled);
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(8));
+  }
 }
 
 TEST(LoadLoop, OffsetsAreBlocksOfTheWholeRange) {

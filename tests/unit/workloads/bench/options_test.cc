@@ -59,6 +59,13 @@ TEST(RunCount, LeavesOutWhatSubjectsAreNotAsked) {
   EXPECT_EQ(RunCount(bench), 3U * (2 * 3 + 2 + 1));
 }
 
+TEST(ParseCommandLine, SecondsAreANumberThatEnds) {
+  for (const char* text : {"nan", "-nan", "NAN", "inf", "-inf", "1e400", "0", "61", "x"}) {
+    ExpectUsage({"bridge", "--seconds", text}, "--seconds");
+  }
+  EXPECT_TRUE(Parse({"bridge", "--seconds", "60"}).has_value());
+}
+
 TEST(ParseCommandLine, NarrowsToWhatIsNamed) {
   auto line = Parse({"bridge", "--subject", "bridge", "--subject", "direct", "--backend", "null",
                      "--depth", "32", "--block", "4096", "--workload", "mixed"});
