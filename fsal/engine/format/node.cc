@@ -40,6 +40,16 @@ std::size_t CheckedCellBytes(std::span<const std::byte> node, std::size_t offset
   return sizeof(header) + header.key_bytes;
 }
 
+// A node is copied when something below it changes: no child is younger than its parent.
+bool HasYoungerChild(const NodeView& view, std::size_t at, std::uint64_t birth_epoch) {
+  if (!view.is_leaf()) return view.child(at).birth_epoch > birth_epoch;
+  const auto cell = view.leaf(at);
+  for (std::size_t piece = 0; piece < PiecesOf(cell.value_bytes); ++piece) {
+    if (PieceAt(cell, piece).birth_epoch > birth_epoch) return true;
+  }
+  return false;
+}
+
 Result<void> CheckCells(std::span<const std::byte> node, const NodeHeader& header,
                         const NodePointer& pointer) {
   const auto slots_end = sizeof(NodeHeader) + header.count * kSlotBytes;
@@ -58,6 +68,9 @@ Result<void> CheckCells(std::span<const std::byte> node, const NodeHeader& heade
     const auto key = view.key(at);
     if (at > 0 && view.key(at - 1) >= key) return Corrupt(pointer, "keys out of order");
     if (!is_leaf && at == 0 && !key.empty()) return Corrupt(pointer, "first key is not empty");
+    if (HasYoungerChild(view, at, header.birth_epoch)) {
+      return Corrupt(pointer, "points to what is younger than itself");
+    }
   }
   if (used > kNodeBodyBytes) return Corrupt(pointer, "cells overlap");
   return Ok();

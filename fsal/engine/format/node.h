@@ -5,9 +5,10 @@
 //   pieces if it is long cell of an inner le16 key_bytes, NodePointer of the child, key: no key
 //   below the child is smaller piece            part of a long value; its bytes follow the header
 // Keys ascend without equals. The key of an inner node's first cell is empty: it holds what is
-// below the second, too. A pointer says where its target lies, when it was born and what its
-// checksum is: a lost, stale or misdirected write is found by whoever follows the pointer. Decoders
-// trust nothing: a NodeView is made of bytes that CheckNode has passed, or of our own.
+// below the second, too. No child or piece is younger than the node that points to it. A pointer
+// says where its target lies, when it was born and what its checksum is: a lost, stale or
+// misdirected write is found by whoever follows the pointer. Decoders trust nothing: a NodeView is
+// made of bytes that CheckNode has passed, or of our own.
 #pragma once
 
 #include <cstddef>

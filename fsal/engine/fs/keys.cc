@@ -1,7 +1,9 @@
 #include "fsal/engine/fs/keys.h"
 
+#include <algorithm>
 #include <boost/endian/conversion.hpp>
 #include <cstring>
+#include <iterator>
 
 #include "base/assert.h"
 #include "base/endian.h"
@@ -62,6 +64,12 @@ std::string Key(char letter, std::uint64_t first) {
   key.push_back(letter);
   AppendBig64(key, first);
   return key;
+}
+
+template <std::size_t N>
+bool IsZero(const std::uint8_t (&bytes)[N]) {
+  return std::all_of(std::begin(bytes), std::end(bytes),
+                     [](std::uint8_t byte) { return byte == 0; });
 }
 
 template <typename T>
@@ -166,7 +174,7 @@ Result<InodeRecord> DecodeInode(std::string_view bytes) {
   std::memcpy(&disk, bytes.data(), sizeof(disk));
   const bool is_sound = disk.version == kValueVersion && IsKind(disk.kind) && disk.mode <= 07777 &&
                         disk.size <= kFileBytesMax && disk.has_verifier <= 1 &&
-                        disk.symlink_bytes <= kSymlinkBytesMax &&
+                        disk.symlink_bytes <= kSymlinkBytesMax && IsZero(disk.reserved) &&
                         bytes.size() == sizeof(disk) + disk.symlink_bytes;
   if (!is_sound) return Error(Errc::kCorrupt, "inode record does not decode");
   InodeRecord record;

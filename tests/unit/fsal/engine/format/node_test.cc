@@ -94,6 +94,27 @@ TEST(CheckNode, TakesALeafAndAnInnerNodeMadeByHand) {
   EXPECT_EQ(children.ChildFor("zz"), 2U);
 }
 
+// The tree takes a node of the open epoch for its own, to be changed in place.
+TEST(CheckNode, RefusesPointersToWhatIsYounger) {
+  for (const bool is_younger : {false, true}) {
+    const auto birth = static_cast<char>(kEpoch + (is_younger ? 1 : 0));
+    Made inner(1);
+    auto child = Inner("b");
+    child[2 + 8] = birth;
+    inner.AddCell(Inner(""));
+    inner.AddCell(child);
+    EXPECT_EQ(inner.Check(1).has_value(), !is_younger);
+    Made leaf(0);
+    std::string cell(sizeof(LeafCellHeader), '\0');
+    cell[0] = 1;
+    cell[4] = 1;  // 64 KiB: five pieces
+    cell += "k" + std::string(5 * sizeof(NodePointer), '\0');
+    cell[cell.size() - sizeof(NodePointer) + 8] = birth;
+    leaf.AddCell(cell);
+    EXPECT_EQ(leaf.Check(0).has_value(), !is_younger);
+  }
+}
+
 TEST(CheckNode, RefusesEveryFlippedBitOfTheHeaderAndMany) {
   auto leaf = SampleLeaf();
   ASSERT_TRUE(leaf.Check(0).has_value());

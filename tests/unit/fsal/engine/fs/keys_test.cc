@@ -47,6 +47,16 @@ TEST(Keys, ValuesSurviveTheirCodec) {
   EXPECT_EQ(found.physical, 34U);
 }
 
+// What a later release puts there must not be lost by one that does not know it.
+TEST(Keys, AnInodesReservedSpaceIsZero) {
+  const std::string sound = EncodeInode(InodeRecord{});
+  for (const std::size_t at : {sound.size() - 7, sound.size() - 3}) {
+    std::string bytes = sound;
+    bytes[at] = 1;
+    EXPECT_FALSE(DecodeInode(bytes).has_value()) << at;
+  }
+}
+
 // Any change of a byte, any other length: an answer, never a crash.
 TEST(Keys, DecodersTakeAnything) {
   std::mt19937 random(1);
