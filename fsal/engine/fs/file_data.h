@@ -98,7 +98,7 @@ class FileData {
   Result<NodePtr> GetFile(NodeId id);
   Result<void> PlanRead(const NodePtr& node, std::uint64_t offset, std::uint64_t length,
                         Engine::AccessTime access_time, ReadPlan& plan);
-  void PlanBlocks(Node& node, std::uint64_t first, std::uint64_t end, ReadPlan& plan);
+  Result<void> PlanBlocks(Node& node, std::uint64_t first, std::uint64_t end, ReadPlan& plan);
   Result<bool> FillFromDevice(const NodePtr& node, ReadPlan& plan);
   ReadResult Assemble(const ReadPlan& plan) const;
   // Brings one block into the cache unless it is there or a hole.

@@ -66,14 +66,12 @@ void FileData::TouchAccessTime(const NodePtr& node) {
   volume_.MarkDirty(node);
 }
 
-// Node locked. Blocks [first, end).
-void FileData::PlanBlocks(Node& node, std::uint64_t first, std::uint64_t end, ReadPlan& plan) {
-  const auto extents = FindExtents(*volume_.store, node.inode, first,
-                                   std::min(end, std::max(first, node.hidden_from_block)));
-  // A damaged extent is met again when the blocks are needed: they read as an error through an
-  // impossible checksum count.
-  static const std::vector<Extent> kNone;
-  const std::vector<Extent>& list = extents.has_value() ? extents.value() : kNone;
+// Node locked. Blocks [first, end). Errors: kCorrupt, the device's: where blocks lie is not known
+// then, and nothing may be made up for them.
+Result<void> FileData::PlanBlocks(Node& node, std::uint64_t first, std::uint64_t end,
+                                  ReadPlan& plan) {
+  const auto list = FILER_TRY(FindExtents(*volume_.store, node.inode, first,
+                                          std::min(end, std::max(first, node.hidden_from_block))));
   auto extent = list.begin();
   auto cached = node.blocks.lower_bound(first);
   std::uint64_t block = first;
@@ -117,6 +115,7 @@ void FileData::PlanBlocks(Node& node, std::uint64_t first, std::uint64_t end, Re
     }
     block += piece.count;
   }
+  return Ok();
 }
 
 Result<void> FileData::PlanRead(const NodePtr& node, std::uint64_t offset, std::uint64_t length,
@@ -130,7 +129,8 @@ Result<void> FileData::PlanRead(const NodePtr& node, std::uint64_t offset, std::
   plan.is_end_of_file = plan.end >= size;
   plan.map_version = node->map_version;
   if (plan.end > plan.offset) {
-    PlanBlocks(*node, offset / kBlockBytes, RoundUp(plan.end, kBlockBytes) / kBlockBytes, plan);
+    FILER_TRY(PlanBlocks(*node, offset / kBlockBytes, RoundUp(plan.end, kBlockBytes) / kBlockBytes,
+                         plan));
   }
   if (access_time == Engine::AccessTime::kTouch) TouchAccessTime(node);
   plan.attributes = volume_.AttributesOf(*node);
@@ -265,7 +265,7 @@ Result<void> FileData::LoadBlock(const NodePtr& node, std::uint64_t block) {
       const std::lock_guard lock(node->mutex);
       if (node->is_dead) return Errc::kStaleHandle;
       plan.map_version = node->map_version;
-      PlanBlocks(*node, block, block + 1, plan);
+      FILER_TRY(PlanBlocks(*node, block, block + 1, plan));
     }
     if (!plan.needs_device || FILER_TRY(FillFromDevice(node, plan))) return Ok();
   }

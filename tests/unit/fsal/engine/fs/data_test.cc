@@ -3,6 +3,8 @@
 #include <cstring>
 #include <thread>
 
+#include "fsal/engine/fs/keys.h"
+#include "fsal/engine/tree/store.h"
 #include "tests/unit/fsal/engine/fs/engine_fixture.h"
 
 namespace filer::engine {
@@ -179,6 +181,39 @@ TEST_F(Data, FlippedBitIsAnErrorOfThatReadOnly) {
   const auto report = Engine::Check(*damaged, true).value();
   ASSERT_EQ(report.findings.size(), 1U);
   EXPECT_EQ(report.findings.front().path, "/a");
+  fs().Mount();
+}
+
+TEST_F(Data, ExtentsThatContradictEachOtherAreAnErrorNotZeroes) {
+  const NodeId file = fs().Create(fs().root(), "a");
+  fs().Write(file, 0, Pattern(8 * 4096, 6), Stability::kFileSync);
+  fs().Unmount();
+  const auto damaged =
+      SimDevice::Create(TestEngine::DefaultOptions(), device_->CurrentImage()).value();
+  {
+    const auto opened = Store::Open(*damaged, SystemClock(), false);
+    ASSERT_TRUE(opened.has_value()) << opened.error().message();
+    const auto& store = opened.value();
+    Extent second;  // of blocks that another one holds
+    second.file_block = 2;
+    second.length = 1;
+    second.physical = store->Geometry().data_first_block + store->Geometry().data_block_count - 1;
+    second.checksums = {0};
+    Transaction transaction;
+    transaction.Put(ExtentKey(file.inode, 2), EncodeExtent(second));
+    ASSERT_TRUE(store->Commit(std::move(transaction)).has_value());
+    ASSERT_TRUE(store->Close().has_value());
+  }
+  TestEngine other(*damaged);
+  other.Mount();
+  const auto read = other->Read(file, 0, 8 * 4096);
+  ASSERT_FALSE(read.has_value());
+  EXPECT_TRUE(read.error() == Errc::kCorrupt);
+  // Nor does the rest of a block that is written in part come from nowhere.
+  const auto written = other.TryWrite(file, 2 * 4096 + 100, "part", Stability::kFileSync);
+  ASSERT_FALSE(written.has_value());
+  EXPECT_TRUE(written.error() == Errc::kCorrupt);
+  other.Kill();
   fs().Mount();
 }
 
