@@ -74,17 +74,24 @@ class Checker {
     return std::string(what) + " " + std::to_string(number);
   }
 
-  // Any one path; empty when the inode is not connected to the root.
+  // Any one path; empty when the inode is not connected to the root. Put together only once the
+  // root is reached: many findings may lie in a ring.
   std::string PathOf(std::uint64_t inode) const {
-    std::string path;
+    std::vector<const std::string*> names;
     for (int depth = 0; inode != 0 && depth < kDepthMax; ++depth) {
-      if (inode == kRootInode) return path.empty() ? "/" : path;
+      if (inode == kRootInode) return JoinUpwards(names);
       const auto up = place_of_.find(inode);
       if (up == place_of_.end()) return {};
-      path = "/" + up->second.second + path;
+      names.push_back(&up->second.second);
       inode = up->second.first;
     }
     return {};
+  }
+  static std::string JoinUpwards(const std::vector<const std::string*>& names) {
+    if (names.empty()) return "/";
+    std::string path;
+    for (auto at = names.rbegin(); at != names.rend(); ++at) path.append("/").append(**at);
+    return path;
   }
 
   // Each key of a letter with its first integer; keys of another length than `key_bytes` (if not 0)

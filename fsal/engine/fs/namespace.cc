@@ -12,6 +12,13 @@ constexpr std::uint32_t kOrdinalMax = 0xfffffffe;
 constexpr int kLookupRetries = 16;
 constexpr std::size_t kEntriesPerScan = 128;
 
+std::string JoinUpwards(const std::vector<std::string>& names) {
+  if (names.empty()) return "/";
+  std::string path;
+  for (auto at = names.rbegin(); at != names.rend(); ++at) path.append("/").append(*at);
+  return path;
+}
+
 }  // namespace
 
 bool IsPrivileged(const Caller& caller) { return caller.is_trusted || caller.uid == 0; }
@@ -404,11 +411,11 @@ Result<bool> Namespace::ReadDirectory(
 
 Result<std::string> Namespace::PathOf(NodeId id) {
   constexpr int kDepthMax = 4096;
-  std::string path;
+  std::vector<std::string> names;  // from there upwards
   std::uint64_t inode = id.inode;
   FILER_TRY(volume_.GetNode(id));
   for (int depth = 0; depth < kDepthMax; ++depth) {
-    if (inode == kRootInode) return path.empty() ? std::string("/") : path;
+    if (inode == kRootInode) return JoinUpwards(names);
     const NodePtr node = FILER_TRY(volume_.nodes.Get(*volume_.store, inode));
     std::uint64_t parent = 0;
     std::uint64_t cookie = 0;
@@ -429,7 +436,7 @@ Result<std::string> Namespace::PathOf(NodeId id) {
     }
     const auto value = volume_.store->Get(EntryKey(parent, cookie));
     if (!value.has_value()) return value.error();  // kNotFound: moved in between
-    path = "/" + FILER_TRY(DecodeEntry(value.value())).name + path;
+    names.push_back(FILER_TRY(DecodeEntry(value.value())).name);
     inode = parent;
   }
   return Error(Errc::kCorrupt, "directories form a ring");

@@ -1,4 +1,5 @@
 // The check finds what is wrong, says where, and takes any value.
+#include <chrono>
 #include <random>
 
 #include "fsal/engine/fs/keys.h"
@@ -166,6 +167,26 @@ TEST_F(CheckTest, FindsRings) {
                     EncodeEntry({directory_.inode, NodeKind::kDirectory, "me"}));
   });
   EXPECT_NE(text, "");
+}
+
+// Each finding asks for a path, and in a ring there is none however long one looks.
+TEST_F(CheckTest, ManyFindingsInARingOfLongNamesAreToldInTime) {
+  const std::string name(kNameBytesMax, 'n');
+  const auto start = std::chrono::steady_clock::now();
+  const std::string text = After([&](const Store& store, Transaction& transaction) {
+    const EntryValue itself{directory_.inode, NodeKind::kDirectory, name};
+    for (std::uint64_t cookie = 0; cookie < 1000; ++cookie) {
+      transaction.Put(EntryKey(directory_.inode, UINT64_MAX - cookie), EncodeEntry(itself));
+    }
+    const auto scanned = store.Scan(EntryKey(kRootInode, 0), EndOfInode('D', kRootInode),
+                                    [&](std::string_view key, std::string_view) {
+                                      transaction.Erase(std::string(key));
+                                      return true;
+                                    });
+    EXPECT_TRUE(scanned.has_value());
+  });
+  EXPECT_NE(text.find("a cookie that was never issued"), std::string::npos);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
 }
 
 // Random bytes in random values: check answers and mount does not crash.
