@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 
 #include "workloads/bench/options.h"
 
@@ -85,6 +86,10 @@ Result<EngineCommandLine> ParseEngineCommandLine(int count, char** words_in) {
     return line;
   } catch (const CLI::ParseError& error) {
     return Error(Errc::kUsage, error.what());
+  }
+  // A range holds for what is no number, too.
+  if (!std::isfinite(line.bench.seconds)) {
+    return Error(Errc::kUsage, "--seconds: a number from 0.001 to 60");
   }
   if (line.bench.is_quick && seconds->count() == 0) line.bench.seconds = kQuickSeconds;
   line.bench.cells = line.bench.is_quick ? QuickFileCells() : FullFileCells();
