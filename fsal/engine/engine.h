@@ -262,7 +262,7 @@ class Engine {
                          std::function<void(Result<ReadResult>)> done) = 0;
   virtual void WriteAsync(NodeId node, std::uint64_t offset_bytes, std::span<const iovec> data,
                           Stability stability, std::function<void(Result<WriteResult>)> done) = 0;
-  // Makes unstable data of the range (length 0: to the end) and the size durable. Errors: kIo; the verifier then changes.
+  // Makes unstable data of the range (length 0: to the end) durable, and the size as far as the range reaches. Errors: kIo; the verifier then changes.
   virtual Result<WriteVerifier> Commit(NodeId node, std::uint64_t offset_bytes,
                                        std::uint64_t length_bytes) = 0;
   virtual WriteVerifier Verifier() const = 0;

@@ -201,6 +201,14 @@ Result<WriteVerifier> FileData::Commit(NodeId id, std::uint64_t offset_bytes,
   {
     const std::lock_guard lock(node->mutex);
     if (node->is_dead) return Errc::kStaleHandle;
+    // All of the range is durable now, so the size may be as far as it reaches: a hole that an
+    // unstable write behind it has made is part of the file, too.
+    const std::uint64_t reached = is_to_end ? 0 : std::min(node->record.size, end * kBlockBytes);
+    if (node->stable_size < reached) {
+      Staged staged(*node);
+      staged.stable_size = reached;
+      FILER_TRY(volume_.Commit({}, {&staged}));
+    }
     lsn = node->last_lsn;
   }
   FILER_TRY(volume_.Sync(lsn));

@@ -54,6 +54,19 @@ TEST_F(Data, KilledEngineKeepsWhatWasStable) {
   EXPECT_NE(fs()->Verifier(), before);
 }
 
+// What is committed is a hole, and only a write behind it, which may be lost, makes it part of the
+// file.
+TEST_F(Data, ACommittedHoleIsPartOfTheFile) {
+  const NodeId file = fs().Create(fs().root(), "a");
+  fs().Write(file, 0, "stable", Stability::kFileSync);
+  fs().Write(file, 100'000, "lost");
+  fs()->Commit(file, 10'000, 2'000).value();
+  fs().Kill();
+  fs().Mount();
+  EXPECT_EQ(fs()->GetAttributes(file).value().size_bytes, 12'288U);
+  EXPECT_EQ(fs().Read(file, 0, 12'288), "stable" + std::string(12'288 - 6, '\0'));
+}
+
 TEST_F(Data, OverwriteDoesNotChangeWhatAReaderHolds) {
   const NodeId file = fs().Create(fs().root(), "a");
   fs().Write(file, 0, std::string(10'000, 'a'));
