@@ -18,6 +18,8 @@ constexpr std::uint64_t kBlocksMax = kFileBytesMax / kBlockBytes;
 Result<Lsn> FileData::Reclaim(const NodePtr& node) {
   const std::lock_guard flush_lock(node->flush_mutex);
   const std::lock_guard lock(node->mutex);
+  // Who removed the last name and who let go of the file may both have seen it dead.
+  if (node->is_reclaimed) return node->last_lsn;
   DropBlocks(*node, 0, UINT64_MAX);
   node->are_attributes_dirty = false;
   volume_.ForgetDirty(node);
@@ -49,7 +51,9 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
     for (const Extent& extent : extents) {
       volume_.allocator.FreeAfter(lsn, RunOf(extent));
     }
+    node->last_lsn = lsn;
     if (!is_last) continue;
+    node->is_reclaimed = true;
     volume_.nodes.Erase(node->inode);
     volume_.counters.inodes.fetch_sub(1, std::memory_order_relaxed);
     return lsn;

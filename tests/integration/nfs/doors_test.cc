@@ -41,7 +41,9 @@ class Doors : public testing::TestWithParam<int> {
     EXPECT_EQ(exit_code.assume_value(), 0) << server_->Log();
     const auto report = server_->Check();
     ASSERT_TRUE(report.has_value()) << report.assume_error().message();
-    EXPECT_TRUE(report.assume_value().findings.empty());
+    for (const auto& finding : report.assume_value().findings) {
+      ADD_FAILURE() << finding.what << ", " << finding.where << ", " << finding.path;
+    }
   }
 
   std::unique_ptr<GaneshaServer> server_;

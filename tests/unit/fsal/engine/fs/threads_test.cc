@@ -110,6 +110,39 @@ TEST(Threads, StressLeavesASoundVolume) {
 
 // The extents of a big file go in several transactions. Whoever sees the new size may write again,
 // while they still go: what was acknowledged as stable must not go with them.
+// The last name and the last hold of a file go at the same moment: it is reclaimed once, and
+// counted so.
+TEST(Threads, ARemovedFileThatIsLetGoMeanwhileIsReclaimedOnce) {
+  const auto device = SimDevice::Create(TestEngine::DefaultOptions()).value();
+  TestEngine fs(*device);
+  fs.Format();
+  fs.Mount();
+  const auto before = fs->Counters().inodes;
+  std::atomic<int> ready{0};
+  NodeId file;
+  constexpr int kRounds = 4000;
+  std::thread holder([&] {
+    for (int round = 0; round < kRounds; ++round) {
+      while (ready.load() != 2 * round + 1) std::this_thread::yield();
+      const NodeId held = file;
+      ready.store(2 * round + 2);
+      for (int wait = 0; wait < round % 40 * 25; ++wait) __builtin_ia32_pause();
+      fs->Release(held);
+    }
+  });
+  for (int round = 0; round < kRounds; ++round) {
+    file = fs.Create(fs.root(), "f");
+    fs->Hold(file).value();
+    ready.store(2 * round + 1);
+    while (ready.load() != 2 * round + 2) std::this_thread::yield();
+    fs->Remove(kRootCaller, fs.root(), "f", RemoveKind::kAny).value();
+  }
+  holder.join();
+  EXPECT_EQ(fs->Counters().inodes, before);
+  fs.Unmount();
+  fs.CheckIsSound();
+}
+
 TEST(Threads, AStableWriteDuringABigTruncationIsKept) {
   constexpr std::uint64_t kExtents = 6000;  // every other block is an extent of its own
   constexpr std::uint64_t kOffset = (kExtents - 10) * 8192;
