@@ -40,7 +40,8 @@ inline constexpr std::uint64_t kMemoryBytesMax = 1ULL << 40;
 static_assert(kVolumeCountMax * kMemoryBytesMax <= 1ULL << 46);
 inline constexpr std::uint32_t kIotlbEntriesMax = 4096;
 inline constexpr std::uint64_t kIotlbPageBytes = 4096;     // smaller ones are refused
-inline constexpr std::uint32_t kClosingMax = 16;           // replaced descriptors of a session
+inline constexpr std::uint32_t kClosingMax = 16;           // replaced channels of a session
+inline constexpr std::uint32_t kClosingBacklogMax = 256;   // of whatever it gave away
 inline constexpr std::uint32_t kMessagesPerVisitMax = 32;  // of one session, then others' turn
 
 // Of a volume, whoever its clients are: at once, and then one more per period.

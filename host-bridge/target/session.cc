@@ -78,7 +78,8 @@ void Session::CheckMemory() {
 bool Session::VisitSocket() {
   bool did_work = false;
   if (must_announce_) AnnounceConfig();
-  if (closer_.backlog() > kClosingMax) {
+  if (closer_.backlog() == 0) closing_channels_ = 0;
+  if (closing_channels_ > kClosingMax || closer_.backlog() > kClosingBacklogMax) {
     End(Error(Errc::kProtocol, "descriptors come faster than they can be closed"));
   }
   for (std::uint32_t i = 0; i < kMessagesPerVisitMax && !is_ending_ && !waiting_; ++i) {
@@ -137,9 +138,13 @@ void Session::Execute(Message& message) {
   Reply reply;
   const Result<void> result = (this->*rule->handler)(message, reply);
   const auto answered = Answer(message, result, reply);
-  // What nobody took: the last descriptor of a file of memory takes its time to close.
+  // What nobody took may be the last descriptor of a file of memory, which takes its time to close;
+  // not where the file was mapped.
   const auto is_left = [](const UniqueFd& fd) { return fd.is_open(); };
-  if (std::any_of(message.fds.begin(), message.fds.end(), is_left)) {
+  const bool is_mapped =
+      result.has_value() &&
+      message.header.request != static_cast<std::uint32_t>(VhostRequest::kRemMemReg);
+  if (!is_mapped && std::any_of(message.fds.begin(), message.fds.end(), is_left)) {
     closer_.Give(std::move(message));
   }
   if (!answered.has_value()) End(answered.assume_error());

