@@ -10,6 +10,7 @@
 #include "base/crc32c.h"
 #include "base/units.h"
 #include "fsal/engine/fs/keys.h"
+#include "fsal/engine/tree/trees.h"
 
 namespace filer::engine {
 namespace {
@@ -37,14 +38,36 @@ struct Inode {
   std::map<std::uint64_t, Entry> entries;  // directories, by cookie
 };
 
+// The blocks of the data area: what the volume says is in use, and what trees were found to use.
+struct SpaceFound {
+  explicit SpaceFound(const Store& store)
+      : first(store.Geometry().data_first_block),
+        marked(store.UsedBlocks()),
+        used(marked.size()),
+        verified(marked.size()) {}
+
+  static bool Has(const std::vector<std::uint64_t>& words, std::uint64_t bit) {
+    return (words[bit / 64] >> bit % 64 & 1) != 0;
+  }
+  static void Set(std::vector<std::uint64_t>& words, std::uint64_t bit) {
+    words[bit / 64] |= 1ULL << bit % 64;
+  }
+
+  std::uint64_t first;
+  std::vector<std::uint64_t> marked, used, verified;
+};
+
+// One tree: a fileset or a snapshot.
 class Checker {
  public:
-  Checker(BlockDevice& device, const Store& store) : device_(device), store_(store) {
+  Checker(BlockDevice& device, const Store& store, std::string of, SpaceFound& space,
+          CheckReport& report)
+      : device_(device), store_(store), of_(std::move(of)), space_(space), report_(report) {
     const std::vector<std::uint8_t> secret = store.HandleKey();
     std::copy_n(secret.begin(), std::min(secret.size(), key_.size()), key_.begin());
   }
 
-  Result<CheckReport> Run(bool verify_data) {
+  Result<void> Run(bool verify_data) {
     ReadInodes();
     ReadEntries();
     ReadNames();
@@ -61,14 +84,14 @@ class Checker {
     CheckOverlaps();
     CheckSpace();
     if (verify_data) FILER_TRY(VerifyData());
-    report_.inodes = inodes_.size();
-    return std::move(report_);
+    report_.inodes += inodes_.size();
+    return Ok();
   }
 
  private:
   void Find(std::string what, std::string where, std::uint64_t inode = 0) {
     if (report_.findings.size() >= kFindingsMax) return;
-    report_.findings.push_back({std::move(what), std::move(where), PathOf(inode)});
+    report_.findings.push_back({std::move(what), of_ + std::move(where), PathOf(inode)});
   }
   static std::string At(const char* what, std::uint64_t number) {
     return std::string(what) + " " + std::to_string(number);
@@ -135,6 +158,7 @@ class Checker {
   void CheckOverlaps();
   void CheckSpace();
   Result<void> VerifyData();
+  bool IsVerified(const Extent& extent);
 
   struct Placed {
     std::uint64_t inode = 0;
@@ -143,8 +167,10 @@ class Checker {
 
   BlockDevice& device_;
   const Store& store_;
+  const std::string of_;  // before each place; empty: the first fileset
+  SpaceFound& space_;
+  CheckReport& report_;
   SipKey key_{};
-  CheckReport report_;
   std::optional<Error> unreadable_;
   std::map<std::uint64_t, Inode> inodes_;
   std::unordered_map<std::uint64_t, std::pair<std::uint64_t, std::string>> place_of_;
@@ -287,7 +313,6 @@ void Checker::ReadExtents() {
         extent.physical - geometry.data_first_block < geometry.data_block_count &&
         extent.length <= geometry.data_block_count - (extent.physical - geometry.data_first_block);
     if (!is_inside) return Find("an extent lies outside of the data area", where, number);
-    report_.used_blocks += extent.length;
     extents_.push_back({number, extent});
   });
 }
@@ -406,46 +431,29 @@ void Checker::CheckOverlaps() {
   }
 }
 
-// The map of used space against the tree: what is used and not marked would be overwritten one day,
-// what is marked and not used is lost.
+// What is used and not marked would be overwritten one day.
 void Checker::CheckSpace() {
-  const SpaceReport report = store_.Space();
-  if (report.was_remade) {
-    Find("the map of used space is damaged; the next mount makes it anew", "map of used space");
-  }
-  if (report.differs_from_tree) {
-    Find("the map of used space does not match the metadata", "map of used space");
-  }
   const std::uint64_t files = store_.Counters().files;
   if (files != inodes_.size()) {
     Find(std::to_string(inodes_.size()) + " inodes, recorded are " + std::to_string(files),
          "store");
   }
-  const std::uint64_t first = store_.Geometry().data_first_block;
-  std::vector<std::uint64_t> marked = store_.UsedBlocks();
   for (const Placed& placed : extents_) {
     const std::uint64_t end = placed.extent.physical + placed.extent.length;
     for (std::uint64_t block = placed.extent.physical; block < end; ++block) {
-      std::uint64_t& word = marked[(block - first) / 64];
-      const std::uint64_t bit = 1ULL << (block - first) % 64;
-      if ((word & bit) == 0) {
+      const std::uint64_t bit = block - space_.first;
+      if (!SpaceFound::Has(space_.marked, bit)) {
         Find("a block is in use and not marked so", At("block", block), placed.inode);
       }
-      word &= ~bit;
+      SpaceFound::Set(space_.used, bit);
     }
-  }
-  for (std::size_t at = 0; at < marked.size(); ++at) {
-    if (marked[at] == 0) continue;
-    const auto bit = static_cast<std::uint64_t>(std::countr_zero(marked[at]));
-    Find(std::to_string(std::popcount(marked[at])) + " blocks are marked as in use and are not",
-         At("block", first + at * 64 + bit));
   }
 }
 
 Result<void> Checker::VerifyData() {
   std::vector<std::byte> bytes(kReadBlocks * kBlockBytes);
   for (const Placed& placed : extents_) {
-    if (placed.extent.is_unwritten) continue;
+    if (placed.extent.is_unwritten || IsVerified(placed.extent)) continue;
     const std::span<std::byte> some(bytes.data(), placed.extent.length * kBlockBytes);
     const auto read = ReadBlocking(device_, placed.extent.physical * kBlockBytes, some);
     if (!read.has_value()) {
@@ -466,10 +474,79 @@ Result<void> Checker::VerifyData() {
   return Ok();
 }
 
+// Whether another tree had all of it; marks it.
+bool Checker::IsVerified(const Extent& extent) {
+  bool is_verified = true;
+  for (std::uint64_t at = 0; at < extent.length; ++at) {
+    const std::uint64_t bit = extent.physical + at - space_.first;
+    is_verified = is_verified && SpaceFound::Has(space_.verified, bit);
+    SpaceFound::Set(space_.verified, bit);
+  }
+  return is_verified;
+}
+
+// The map of used space: what is marked and not used is lost.
+Result<void> CheckMarked(const Store& store, SpaceFound& space, CheckReport& report) {
+  const auto find = [&](std::string what, std::string where) {
+    if (report.findings.size() < kFindingsMax) {
+      report.findings.push_back({std::move(what), std::move(where), {}});
+    }
+  };
+  const SpaceReport map = store.Space();
+  if (map.was_remade) {
+    find("the map of used space is damaged; the next mount makes it anew", "map of used space");
+  }
+  if (map.differs_from_tree) {
+    find("the map of used space does not match the metadata", "map of used space");
+  }
+  const std::uint64_t count = store.Geometry().data_block_count;
+  for (const BlockRun& run : FILER_TRY(store.AllTrees().DeadRuns())) {
+    const bool is_inside = run.first >= space.first && run.first - space.first < count &&
+                           run.count <= count - (run.first - space.first);
+    if (!is_inside) {
+      find("a dropped block lies outside of the data area", "block " + std::to_string(run.first));
+      continue;
+    }
+    for (std::uint64_t at = 0; at < run.count; ++at) {
+      const std::uint64_t bit = run.first + at - space.first;
+      if (!SpaceFound::Has(space.marked, bit)) {
+        find("a block that a snapshot needs is not marked as in use",
+             "block " + std::to_string(run.first + at));
+      }
+      SpaceFound::Set(space.used, bit);
+    }
+  }
+  for (std::size_t at = 0; at < space.marked.size(); ++at) {
+    report.used_blocks += static_cast<std::uint64_t>(std::popcount(space.used[at]));
+    const std::uint64_t lost = space.marked[at] & ~space.used[at];
+    if (lost == 0) continue;
+    const auto bit = static_cast<std::uint64_t>(std::countr_zero(lost));
+    find(std::to_string(std::popcount(lost)) + " blocks are marked as in use and are not",
+         "block " + std::to_string(space.first + at * 64 + bit));
+  }
+  return Ok();
+}
+
 }  // namespace
 
-Result<CheckReport> CheckVolume(BlockDevice& device, const Store& store, bool verify_data) {
-  return Checker(device, store).Run(verify_data);
+Result<CheckReport> CheckVolume(BlockDevice& device, Store& store, bool verify_data) {
+  CheckReport report;
+  SpaceFound space(store);
+  std::map<std::uint32_t, std::string> filesets;
+  const auto trees = store.AllTrees().List();
+  for (const TreeRecord& tree : trees) {
+    if (tree.kind == TreeKind::kLive) filesets[tree.fileset] = tree.name;
+  }
+  for (const TreeRecord& tree : trees) {
+    if (tree.kind != TreeKind::kLive && tree.kind != TreeKind::kSnapshot) continue;
+    std::string of;
+    if (tree.fileset != kFirstTree) of = "fileset " + filesets[tree.fileset] + ", ";
+    if (tree.kind == TreeKind::kSnapshot) of += "snapshot " + tree.name + ", ";
+    const auto view = FILER_TRY(store.AllTrees().Open(tree.id));
+    FILER_TRY(Checker(device, *view, std::move(of), space, report).Run(verify_data));
+  }
+  FILER_TRY(CheckMarked(store, space, report));
+  return report;
 }
 
 }  // namespace filer::engine

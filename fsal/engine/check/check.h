@@ -11,6 +11,6 @@ namespace filer::engine {
 
 // Errors: only those of the device's pool. `verify_data` also reads every block and compares its
 // checksum.
-Result<CheckReport> CheckVolume(BlockDevice& device, const Store& store, bool verify_data);
+Result<CheckReport> CheckVolume(BlockDevice& device, Store& store, bool verify_data);
 
 }  // namespace filer::engine

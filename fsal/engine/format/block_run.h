@@ -10,4 +10,11 @@ struct BlockRun {
   std::uint64_t count = 0;
 };
 
+// A run that a tree ceases to refer to, and since which epoch it did: what was born before a
+// snapshot belongs to that, too.
+struct DroppedRun {
+  BlockRun run;
+  std::uint64_t birth_epoch = 0;
+};
+
 }  // namespace filer::engine

@@ -17,7 +17,7 @@
 namespace filer::engine {
 
 inline constexpr std::uint64_t kLabelMagic = 0x4C424C4C4154454DULL;  // "METALLBL"
-inline constexpr std::uint32_t kFormatVersion = 3;  // 1, 2: early builds, never released
+inline constexpr std::uint32_t kFormatVersion = 4;  // 1 to 3: early builds, never released
 inline constexpr std::size_t kVolumeNameBytesMax = 63;
 inline constexpr std::uint32_t kUberblockRings = 2;
 inline constexpr std::uint32_t kUberblocksPerRing = 64;

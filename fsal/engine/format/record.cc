@@ -17,12 +17,14 @@ void AppendPair(std::string& out, std::string_view key, std::optional<std::strin
   if (value) out.append(*value);
 }
 
-void AppendRun(std::string& out, const BlockRun& run, std::uint32_t kind) {
+void AppendRun(std::string& out, const BlockRun& run, std::uint32_t kind,
+               std::uint64_t birth_epoch) {
   FILER_ASSERT(run.count <= UINT32_MAX);
   RunRecord record{};
   record.first = run.first;
   record.count = static_cast<std::uint32_t>(run.count);
   record.kind = kind;
+  record.birth_epoch = birth_epoch;
   out.append(reinterpret_cast<const char*>(&record), sizeof(record));
 }
 
@@ -55,6 +57,7 @@ Result<TransactionView> TakeTransaction(std::string_view& input) {
   TransactionView view;
   view.change_count = header.change_count;
   view.pairs = input.substr(0, header.pair_bytes);
+  view.tree = header.tree;
   view.file_delta = static_cast<std::int32_t>(header.file_delta.value());
   input.remove_prefix(header.pair_bytes);
   if (header.run_count > input.size() / sizeof(RunRecord)) {
@@ -64,10 +67,23 @@ Result<TransactionView> TakeTransaction(std::string_view& input) {
     RunRecord run;
     std::memcpy(&run, input.data(), sizeof(run));
     input.remove_prefix(sizeof(run));
-    if (run.kind != kRunUsed && run.kind != kRunDropped) {
-      return Error(Errc::kCorrupt, "log transaction: a run of an unknown kind");
+    const BlockRun blocks{run.first, run.count};
+    switch (run.kind) {
+      case kRunUsed:
+        view.used.push_back(blocks);
+        break;
+      case kRunDropped:
+        view.dropped.push_back(blocks);
+        break;
+      case kRunNodes:
+        view.nodes.push_back(blocks);
+        break;
+      case kRunBuried:
+        view.buried.push_back({blocks, run.birth_epoch});
+        break;
+      default:
+        return Error(Errc::kCorrupt, "log transaction: a run of an unknown kind");
     }
-    (run.kind == kRunUsed ? view.used : view.dropped).push_back({run.first, run.count});
   }
   return view;
 }

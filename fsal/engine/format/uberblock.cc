@@ -39,19 +39,23 @@ Result<Uberblock> DecodeUberblock(std::span<const std::byte> bytes, const Volume
   if (root.own_block != at_block) return Corrupt(at_block, "belongs to another block");
   if (!IsZero(root.reserved)) return Corrupt(at_block, "reserved space is not zero");
   if (root.epoch == 0 || root.epoch > kCounterMax || root.mount_epoch > kCounterMax ||
-      root.checkpoint_lsn >= kLsnMax || root.log_head_position > kPositionMax ||
-      root.file_count > kCounterMax) {
+      root.checkpoint_lsn >= kLsnMax || root.log_head_position > kPositionMax) {
     return Corrupt(at_block, "a counter is out of range");
   }
-  const bool is_empty = root.root.block == 0;
+  if (root.tree_epoch > kCounterMax || root.node_count > layout.node_block_count / kNodeBlocks ||
+      root.table_piece_count > kTablePiecesMax || root.table_piece_count > root.node_count ||
+      (root.table_piece_count == 0) != (root.tree_epoch == 0)) {
+    return Corrupt(at_block, "the trees do not fit the node region");
+  }
   const auto node_end = layout.node_first_block + layout.node_block_count;
-  if (root.tree_epoch > kCounterMax || root.root_level > kNodeLevelMax ||
-      root.root.birth_epoch > root.tree_epoch ||
-      root.node_count > layout.node_block_count / kNodeBlocks ||
-      is_empty != (root.node_count == 0) || is_empty != (root.key_count == 0) ||
-      (!is_empty &&
-       (root.root.block < layout.node_first_block || root.root.block > node_end - kNodeBlocks))) {
-    return Corrupt(at_block, "the tree does not fit the node region");
+  for (std::uint32_t at = 0; at < kTablePiecesMax; ++at) {
+    const auto& piece = root.table[at];
+    const bool is_used = at < root.table_piece_count;
+    if (is_used != (piece.block != 0) || piece.birth_epoch > root.tree_epoch ||
+        (is_used &&
+         (piece.block < layout.node_first_block || piece.block > node_end - kNodeBlocks))) {
+      return Corrupt(at_block, "the table of trees does not fit the node region");
+    }
   }
   return root;
 }

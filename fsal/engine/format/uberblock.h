@@ -1,7 +1,7 @@
-// uberblock.h: root of everything that changes: where the tree's root lies and where the log
-// behind it starts. Two rings of 64 blocks; each uberblock is written to the same slot of both. The
-// valid one with the greatest epoch wins; torn ones do not verify and are passed over. Invariants:
-// epoch and mount_epoch only grow; log_epoch is new at every writable mount.
+// uberblock.h: root of everything that changes: where the table of trees lies (tree_table.h) and
+// where the log behind it starts. Two rings of 64 blocks; each uberblock is written to the same
+// slot of both. The valid one with the greatest epoch wins; torn ones do not verify and are passed
+// over. Invariants: epoch and mount_epoch only grow; log_epoch is new at every writable mount.
 #pragma once
 
 #include <cstddef>
@@ -18,29 +18,28 @@ namespace filer::engine {
 
 inline constexpr std::uint64_t kUberblockMagic = 0x52424755414C454DULL;
 
+inline constexpr std::uint32_t kTablePiecesMax = 128;
+
 struct Uberblock {
   le64 magic;     // kUberblockMagic
   le32 version;   // kFormatVersion
   le32 is_clean;  // 1: closed in order, the log behind it is empty
   std::uint8_t volume_uuid[16];
-  le64 own_block;    // where this copy lies
-  le64 epoch;        // +1 per uberblock
-  le64 mount_epoch;  // +1 per writable mount
-  le64 log_epoch;    // random per mount; groups carry it
-  le64 tree_epoch;   // of the checkpoint that it was written for; 0: none yet
-  NodePointer root;  // block 0: the tree is empty
-  le32 root_level;
-  le64 node_count;      // nodes and pieces in the tree
-  le64 checkpoint_lsn;  // last transaction in it
-  le64 key_count;
-  le64 key_bytes;             // of keys and values
+  le64 own_block;             // where this copy lies
+  le64 epoch;                 // +1 per uberblock
+  le64 mount_epoch;           // +1 per writable mount
+  le64 log_epoch;             // random per mount; groups carry it
+  le64 tree_epoch;            // of the checkpoint that it was written for; 0: none yet
+  le64 node_count;            // nodes and pieces of all trees and of their table
+  le64 checkpoint_lsn;        // last transaction in it
   le64 log_head_position;     // where the first group behind the checkpoint starts, in blocks since
                               // this log epoch began
   le32 log_head_prev_crc32c;  // what that group has as prev_crc32c
   le64 map_sum;               // over the blocks of the map of used space, as of the same checkpoint
-  le64 file_count;            // as the file system counts
-  std::uint8_t reserved[3936];  // zero
-  le32 crc32c;                  // of every byte above
+  le32 table_piece_count;     // 0: no checkpoint was written yet
+  NodePointer table[kTablePiecesMax];  // pieces (node.h) of the table of trees; unused ones zero
+  std::uint8_t reserved[1420];         // zero
+  le32 crc32c;                         // of every byte above
 };
 static_assert(DiskStruct<Uberblock>);
 static_assert(sizeof(Uberblock) == kMetaBlockBytes && offsetof(Uberblock, crc32c) == 4092);

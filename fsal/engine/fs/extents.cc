@@ -21,9 +21,10 @@ Extent SliceExtent(const Extent& extent, std::uint64_t first, std::uint64_t end)
   return slice;
 }
 
-Result<BlockRun> RunOfPair(std::string_view key, std::string_view value) {
-  if (!key.starts_with('E')) return BlockRun{};
-  return RunOf(FILER_TRY(DecodeExtent(key, value)));
+Result<DroppedRun> RunOfPair(std::string_view key, std::string_view value) {
+  if (!key.starts_with('E')) return DroppedRun{};
+  const auto extent = FILER_TRY(DecodeExtent(key, value));
+  return DroppedRun{RunOf(extent), extent.birth};
 }
 
 Result<std::vector<Extent>> FindExtents(const Store& store, std::uint64_t inode,
@@ -75,7 +76,8 @@ Result<void> ExtentEditor::Remove(std::uint64_t first, std::uint64_t end) {
     }
     const std::uint64_t cut_first = std::max(first, extent.file_block);
     const std::uint64_t cut_end = std::min(end, extent.end());
-    freed_.push_back({extent.physical + (cut_first - extent.file_block), cut_end - cut_first});
+    freed_.push_back(
+        {{extent.physical + (cut_first - extent.file_block), cut_end - cut_first}, extent.birth});
     freed_blocks_ += cut_end - cut_first;
     at = working_.erase(at);
     if (extent.file_block < cut_first) {
@@ -101,9 +103,11 @@ Result<void> ExtentEditor::Add(Extent extent) {
       const bool joins = !extent.is_unwritten && !left.extent.is_unwritten &&
                          left.extent.end() == extent.file_block &&
                          left.extent.physical + left.extent.length == extent.physical &&
-                         left.extent.birth == extent.birth &&
+                         left.extent.birth > store_.SharedEpoch() &&
                          left.extent.length + extent.length <= kExtentBlocksMax;
       if (joins) {
+        // Older is safe: no snapshot was made between the two (Transaction::BornIn).
+        left.extent.birth = std::min(left.extent.birth, extent.birth);
         left.extent.length += extent.length;
         left.extent.checksums.insert(left.extent.checksums.end(), extent.checksums.begin(),
                                      extent.checksums.end());
@@ -119,7 +123,7 @@ Result<void> ExtentEditor::Add(Extent extent) {
 
 void ExtentEditor::Emit(Transaction& transaction) const {
   for (const BlockRun& run : added_) transaction.Use(run);
-  for (const BlockRun& run : freed_) transaction.Drop(run);
+  for (const DroppedRun& run : freed_) transaction.Drop(run.run, run.birth_epoch);
   for (const std::uint64_t block : originals_) {
     if (!working_.contains(block)) transaction.Erase(ExtentKey(inode_, block));
   }

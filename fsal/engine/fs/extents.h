@@ -26,13 +26,12 @@ class ExtentEditor {
   // Blocks [first, end) lie nowhere any more.
   Result<void> Remove(std::uint64_t first, std::uint64_t end);
   // They lie there now; whatever they replace is freed. Joins the extent before it when that ends
-  // where this begins.
+  // where this begins, and no snapshot has it.
   Result<void> Add(Extent extent);
 
   // Puts and erases what differs from the store, and says which blocks that concerns. The editor is
   // finished then.
   void Emit(Transaction& transaction) const;
-  const std::vector<BlockRun>& freed() const { return freed_; }
   std::uint64_t freed_blocks() const { return freed_blocks_; }
   std::uint64_t added_blocks() const { return added_blocks_; }
 
@@ -47,7 +46,8 @@ class ExtentEditor {
   std::uint64_t inode_;
   std::map<std::uint64_t, Entry> working_;
   std::set<std::uint64_t> originals_;  // keys that the store has and we loaded
-  std::vector<BlockRun> freed_, added_;
+  std::vector<DroppedRun> freed_;
+  std::vector<BlockRun> added_;
   std::uint64_t freed_blocks_ = 0;
   std::uint64_t added_blocks_ = 0;
 };
@@ -55,7 +55,7 @@ class ExtentEditor {
 // The blocks of the volume that it lies in.
 inline BlockRun RunOf(const Extent& extent) { return {extent.physical, extent.length}; }
 // StoreOpenOptions::run_of: what a pair of the store refers to.
-Result<BlockRun> RunOfPair(std::string_view key, std::string_view value);
+Result<DroppedRun> RunOfPair(std::string_view key, std::string_view value);
 
 // The part [first, end) of an extent.
 Extent SliceExtent(const Extent& extent, std::uint64_t first, std::uint64_t end);

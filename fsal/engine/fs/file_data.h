@@ -120,6 +120,8 @@ class FileData {
   Result<void> WriteRuns(std::vector<FlushRun>& runs, const std::vector<FlushItem>& items);
   Result<void> CommitRuns(const NodePtr& node, std::span<const FlushRun> runs,
                           std::span<const FlushItem> items, std::uint64_t size_then);
+  Result<Lsn> StageRuns(Node& node, std::span<const FlushRun> runs,
+                        std::span<const FlushItem> items, std::uint64_t size_then);
   void AbandonRuns(const NodePtr& node, std::span<const FlushRun> runs,
                    std::span<const FlushItem> items);
   Result<void> PersistAttributes(const NodePtr& node);

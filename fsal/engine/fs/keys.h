@@ -68,7 +68,7 @@ struct Extent {
   std::uint64_t file_block = 0;
   std::uint64_t physical = 0;  // block of the device
   std::uint32_t length = 0;    // blocks
-  std::uint64_t birth = 0;     // mount epoch of this reference
+  std::uint64_t birth = 0;     // epoch (Store::OpenEpoch) of this reference, or an older one
   bool is_unwritten = false;   // allocated, reads as zeroes, has no checksums
   std::vector<std::uint32_t> checksums;
 

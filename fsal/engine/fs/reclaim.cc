@@ -29,7 +29,7 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
     Transaction transaction;
     for (const Extent& extent : extents) {
       transaction.Erase(ExtentKey(node->inode, extent.file_block));
-      transaction.Drop(RunOf(extent));
+      transaction.Drop(RunOf(extent), extent.birth);
     }
     std::size_t others = 0;
     for (const char letter : {'X', 'P', 'D'}) {
@@ -48,9 +48,6 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
       transaction.CountFiles(-1);
     }
     const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {}));
-    for (const Extent& extent : extents) {
-      volume_.allocator.FreeAfter(lsn, RunOf(extent));
-    }
     node->last_lsn = lsn;
     if (!is_last) continue;
     node->is_reclaimed = true;

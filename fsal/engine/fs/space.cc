@@ -54,7 +54,6 @@ Result<Lsn> FileData::RemoveExtents(const NodePtr& node, std::uint64_t first, st
     }
     lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
     ++node->map_version;
-    for (const BlockRun freed : editor.freed()) volume_.allocator.FreeAfter(lsn, freed);
     if (removal == Removal::kWithCache) DropBlocks(*node, first, chunk_end);
     first = chunk_end;
   }
@@ -154,7 +153,8 @@ Result<Lsn> FileData::Shrink(const NodePtr& node, std::uint64_t size,
         extent.file_block = tail.block;
         extent.physical = tail.place.first;
         extent.length = 1;
-        extent.birth = volume_.epoch;
+        extent.birth = volume_.store->OpenEpoch();
+        transaction.BornIn(extent.birth);
         extent.checksums = {tail.checksum};
         FILER_TRY(editor.Add(std::move(extent)));
       }
@@ -168,11 +168,11 @@ Result<Lsn> FileData::Shrink(const NodePtr& node, std::uint64_t size,
       staged.record.blocks -= std::min(staged.record.blocks, editor.freed_blocks());
       const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
       ++node->map_version;
-      for (const BlockRun freed : editor.freed()) volume_.allocator.FreeAfter(lsn, freed);
       if (is_big) node->hidden_from_block = first_gone;
       return lsn;
     };
     auto lsn = commit();
+    while (!lsn.has_value() && lsn.error() == Errc::kWouldBlock) lsn = commit();  // a snapshot
     if (!lsn.has_value()) {
       if (tail.exists) volume_.allocator.FreeNow(tail.place);
       return lsn;
@@ -312,9 +312,10 @@ Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint
       extent.file_block = at;
       extent.physical = place.first;
       extent.length = static_cast<std::uint32_t>(place.count);
-      extent.birth = volume_.epoch;
+      extent.birth = volume_.store->OpenEpoch();
       extent.is_unwritten = true;
       Transaction transaction;
+      transaction.BornIn(extent.birth);
       transaction.Put(ExtentKey(node->inode, at), EncodeExtent(extent));
       transaction.Use(place);
       Staged staged(*node);
@@ -322,6 +323,7 @@ Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint
       const auto lsn = volume_.Commit(std::move(transaction), {&staged});
       if (!lsn.has_value()) {
         volume_.allocator.FreeNow(place);
+        if (lsn.error() == Errc::kWouldBlock) continue;  // a snapshot came between
         return lsn.error();
       }
       ++node->map_version;

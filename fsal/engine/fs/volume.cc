@@ -103,7 +103,9 @@ Result<Lsn> Volume::Commit(Transaction transaction, std::initializer_list<Staged
     if (record.kind == NodeKind::kFile) record.size = change->stable_size;
     transaction.Put(InodeKey(change->node->inode), EncodeInode(record));
   }
-  const Lsn lsn = FILER_TRY(store->Commit(std::move(transaction)));
+  std::vector<BlockRun> freed;
+  const Lsn lsn = FILER_TRY(store->Commit(std::move(transaction), &freed));
+  for (const BlockRun& run : freed) allocator.FreeAfter(lsn, run);
   for (Staged* change : staged) {
     if (change == nullptr) continue;
     change->node->record = std::move(change->record);

@@ -53,8 +53,8 @@ class Volume {
 
   Result<void> CheckWritable() const;
 
-  // Adds the records of `staged`, commits, and makes the nodes so. All their mutexes are held. Does
-  // not wait.
+  // Adds the records of `staged`, commits, makes the nodes so, and frees the blocks that were
+  // dropped as soon as that is durable. All their mutexes are held. Does not wait.
   Result<Lsn> Commit(Transaction transaction, std::initializer_list<Staged*> staged);
   // Waits until `lsn` is durable and lets go of blocks that were freed up to there.
   Result<void> Sync(Lsn lsn);

@@ -83,28 +83,14 @@ Result<void> FileData::CommitRuns(const NodePtr& node, std::span<const FlushRun>
                                   std::span<const FlushItem> items, std::uint64_t size_then) {
   const std::lock_guard lock(node->mutex);
   if (node->is_dead) return Errc::kStaleHandle;
-  ExtentEditor editor(*volume_.store, node->inode);
-  for (const FlushRun& run : runs) {
-    Extent extent;
-    extent.file_block = items[run.first_item].block;
-    extent.physical = run.place.first;
-    extent.length = static_cast<std::uint32_t>(run.place.count);
-    extent.birth = volume_.epoch;
-    extent.checksums = run.checksums;
-    FILER_TRY(editor.Add(std::move(extent)));
+  auto lsn = StageRuns(*node, runs, items, size_then);
+  while (!lsn.has_value() && lsn.error() == Errc::kWouldBlock) {  // a snapshot came between
+    lsn = StageRuns(*node, runs, items, size_then);
   }
-  Transaction transaction;
-  editor.Emit(transaction);
+  FILER_TRY(lsn);
+  ++node->map_version;
   const std::size_t first_item = runs.front().first_item;
   const std::size_t end_item = runs.back().first_item + runs.back().place.count;
-  Staged staged(*node);
-  staged.record.blocks += editor.added_blocks();
-  staged.record.blocks -= std::min(staged.record.blocks, editor.freed_blocks());
-  const std::uint64_t flushed_end = (items[end_item - 1].block + 1) * kBlockBytes;
-  staged.stable_size = std::max(staged.stable_size, std::min(size_then, flushed_end));
-  const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
-  ++node->map_version;
-  for (const BlockRun freed : editor.freed()) volume_.allocator.FreeAfter(lsn, freed);
   for (const FlushItem& item : items.subspan(first_item, end_item - first_item)) {
     const auto at = node->blocks.find(item.block);
     if (at == node->blocks.end() || at->second.stamp != item.stamp) continue;
@@ -113,6 +99,32 @@ Result<void> FileData::CommitRuns(const NodePtr& node, std::span<const FlushRun>
     volume_.counters.dirty_bytes.fetch_sub(kBlockBytes, std::memory_order_relaxed);
   }
   return Ok();
+}
+
+// Commits the extents, and the size that they need. node.mutex held.
+Result<Lsn> FileData::StageRuns(Node& node, std::span<const FlushRun> runs,
+                                std::span<const FlushItem> items, std::uint64_t size_then) {
+  const std::uint64_t birth = volume_.store->OpenEpoch();
+  ExtentEditor editor(*volume_.store, node.inode);
+  for (const FlushRun& run : runs) {
+    Extent extent;
+    extent.file_block = items[run.first_item].block;
+    extent.physical = run.place.first;
+    extent.length = static_cast<std::uint32_t>(run.place.count);
+    extent.birth = birth;
+    extent.checksums = run.checksums;
+    FILER_TRY(editor.Add(std::move(extent)));
+  }
+  Transaction transaction;
+  transaction.BornIn(birth);
+  editor.Emit(transaction);
+  Staged staged(node);
+  staged.record.blocks += editor.added_blocks();
+  staged.record.blocks -= std::min(staged.record.blocks, editor.freed_blocks());
+  const std::size_t end_item = runs.back().first_item + runs.back().place.count;
+  const std::uint64_t flushed_end = (items[end_item - 1].block + 1) * kBlockBytes;
+  staged.stable_size = std::max(staged.stable_size, std::min(size_then, flushed_end));
+  return volume_.Commit(std::move(transaction), {&staged});
 }
 
 // flush_mutex held. Moves `first` past what it wrote. False: nothing dirty in the range.

@@ -113,63 +113,6 @@ struct NodeRead {
   }
 };
 
-class Walker {
- public:
-  Walker(NodeReader& reader, PageCache& cache, NodeSpace& space)
-      : reader_(reader), cache_(cache), space_(space) {}
-
-  // The subtree at `pointer`, whose keys must lie in [low, high) (`high` empty: no end). As deep as
-  // the tree, kNodeLevelMax at most.
-  Result<void> Walk(const NodePointer& pointer, std::uint32_t level, std::string_view low,
-                    std::string_view high) {
-    FILER_TRY(Mark(pointer));
-    const auto page =
-        FILER_TRY(reader_.Read({pointer, level, std::string(low), std::string(high)}));
-    cache_.AddRead(page);
-    const auto view = page->view();
-    for (std::size_t at = 0; at < view.count(); ++at) {
-      if (view.is_leaf()) {
-        FILER_TRY(TakeLeafCell(view.leaf(at)));
-        continue;
-      }
-      const auto child_low = at == 0 ? low : view.key(at);
-      const auto child_high = at + 1 < view.count() ? view.key(at + 1) : high;
-      FILER_TRY(Walk(view.child(at), level - 1, child_low, child_high));
-    }
-    return Ok();
-  }
-
-  Result<void> CheckCounts(const TreeRoot& root) const {
-    if (key_count_ == root.key_count && key_bytes_ == root.key_bytes &&
-        space_.used_count() == root.node_count) {
-      return Ok();
-    }
-    return Damaged(root.pointer, "the tree does not match its uberblock");
-  }
-
- private:
-  Result<void> Mark(const NodePointer& pointer) {
-    if (!space_.Contains(pointer.block)) return Damaged(pointer, "outside of the node region");
-    if (!space_.MarkUsed(pointer.block)) return Damaged(pointer, "has two parents");
-    return Ok();
-  }
-
-  Result<void> TakeLeafCell(const LeafCell& cell) {
-    ++key_count_;
-    key_bytes_ += cell.key.size() + cell.value_bytes;
-    for (std::size_t at = 0; at < PiecesOf(cell.value_bytes); ++at) {
-      FILER_TRY(Mark(PieceAt(cell, at)));
-    }
-    return Ok();
-  }
-
-  NodeReader& reader_;
-  PageCache& cache_;
-  NodeSpace& space_;
-  std::uint64_t key_count_ = 0;
-  std::uint64_t key_bytes_ = 0;
-};
-
 }  // namespace
 
 Result<void> NodeReader::Start() {
@@ -307,11 +250,64 @@ Result<SealedNodes> WriteNodes(BlockDevice& device, std::span<const PageRef> pag
   return sealed;
 }
 
-Result<void> WalkTree(NodeReader& reader, const TreeRoot& root, PageCache& cache,
-                      NodeSpace& space) {
-  Walker walker(reader, cache, space);
-  if (root.pointer.block != 0) FILER_TRY(walker.Walk(root.pointer, root.level, {}, {}));
-  return walker.CheckCounts(root);
+Result<bool> TreeWalk::MarkNew(const NodePointer& pointer) {
+  if (!space_.Contains(pointer.block)) return Damaged(pointer, "outside of the node region");
+  const auto [seen, is_new] = seen_.try_emplace(pointer.block, Seen{pointer, tree_});
+  if (is_new) {
+    space_.MarkUsed(pointer.block);
+    return true;
+  }
+  if (seen->second.tree == tree_ || !(seen->second.pointer == pointer)) {
+    return Damaged(pointer, "has two parents");
+  }
+  return false;
+}
+
+Result<void> TreeWalk::Mark(const NodePointer& pointer) {
+  FILER_TRY(MarkNew(pointer));
+  return Ok();
+}
+
+// The subtree at `pointer`, whose keys must lie in [low, high) (`high` empty: no end). As deep as
+// the tree, kNodeLevelMax at most.
+Result<void> TreeWalk::WalkBelow(const NodePointer& pointer, std::uint32_t level,
+                                 std::string_view low, std::string_view high,
+                                 const TakeCell& take) {
+  if (!FILER_TRY(MarkNew(pointer))) {
+    is_shared_ = true;
+    return Ok();
+  }
+  const auto page =
+      FILER_TRY(reader_.Read({pointer, level, std::string(low), std::string(high), false}));
+  cache_.AddRead(page);
+  const auto view = page->view();
+  for (std::size_t at = 0; at < view.count(); ++at) {
+    if (view.is_leaf()) {
+      const auto cell = view.leaf(at);
+      ++key_count_;
+      key_bytes_ += cell.key.size() + cell.value_bytes;
+      for (std::size_t piece = 0; piece < PiecesOf(cell.value_bytes); ++piece) {
+        if (!FILER_TRY(MarkNew(PieceAt(cell, piece)))) is_shared_ = true;
+      }
+      if (take) FILER_TRY(take(cell));
+      continue;
+    }
+    const auto child_low = at == 0 ? low : view.key(at);
+    const auto child_high = at + 1 < view.count() ? view.key(at + 1) : high;
+    FILER_TRY(WalkBelow(view.child(at), level - 1, child_low, child_high, take));
+  }
+  return Ok();
+}
+
+Result<void> TreeWalk::Walk(const TreeRoot& root, const TakeCell& take) {
+  ++tree_;
+  is_shared_ = false;
+  key_count_ = key_bytes_ = 0;
+  if (root.pointer.block != 0) {
+    FILER_TRY(WalkBelow(root.pointer, root.level, {}, {}, take));
+  }
+  if (is_shared_ || (key_count_ == root.key_count && key_bytes_ == root.key_bytes)) return Ok();
+  return Damaged(root.pointer, "the tree does not match its uberblock");
 }
 
 }  // namespace filer::engine

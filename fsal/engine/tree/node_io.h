@@ -55,9 +55,39 @@ Result<RunBuffers> AllocateRunBuffers(BlockDevice& device);
 Result<SealedNodes> WriteNodes(BlockDevice& device, std::span<const PageRef> pages,
                                const RunBuffers& buffers);
 
-// Reads the whole tree below `root`: adds its nodes to `cache` and marks them and the pieces of
-// values in `space`. The pieces themselves are not read. Errors: kCorrupt (a node that is damaged,
-// has two parents or the wrong keys, or the counts differ), the device's. Blocking.
-Result<void> WalkTree(NodeReader& reader, const TreeRoot& root, PageCache& cache, NodeSpace& space);
+// Reads trees whole: adds their nodes to `cache` and marks them and the pieces of values in
+// `space`. The pieces themselves are not read. What a tree shares with one that was walked before
+// is passed over. Errors: kCorrupt (a node that is damaged, has two parents in one tree or the
+// wrong keys, or the counts differ), the device's. Blocking.
+class TreeWalk {
+ public:
+  using TakeCell = std::function<Result<void>(const LeafCell& cell)>;
+
+  TreeWalk(NodeReader& reader, PageCache& cache, NodeSpace& space)
+      : reader_(reader), cache_(cache), space_(space) {}
+  // `take`: gets the cells of leaves that were not walked before; may be empty.
+  Result<void> Walk(const TreeRoot& root, const TakeCell& take);
+  // A node that no tree points to.
+  Result<void> Mark(const NodePointer& pointer);
+
+ private:
+  struct Seen {
+    NodePointer pointer;
+    std::uint32_t tree = 0;  // number of the walk
+  };
+  // False: another tree has it, too.
+  Result<bool> MarkNew(const NodePointer& pointer);
+  Result<void> WalkBelow(const NodePointer& pointer, std::uint32_t level, std::string_view low,
+                         std::string_view high, const TakeCell& take);
+
+  NodeReader& reader_;
+  PageCache& cache_;
+  NodeSpace& space_;
+  std::unordered_map<std::uint64_t, Seen> seen_;  // by block
+  std::uint32_t tree_ = 0;
+  bool is_shared_ = false;  // this tree has nodes of others
+  std::uint64_t key_count_ = 0;
+  std::uint64_t key_bytes_ = 0;
+};
 
 }  // namespace filer::engine

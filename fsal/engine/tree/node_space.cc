@@ -64,6 +64,13 @@ std::optional<std::uint64_t> NodeSpace::Allocate() {
   return first_block_ + *unit * kNodeBlocks;
 }
 
+bool NodeSpace::IsUsed(std::uint64_t block) const {
+  if (!Contains(block)) return false;
+  const auto unit = UnitOf(block);
+  if (map_ != nullptr) return map_->IsUnitUsed(unit);
+  return (words_[unit / kBitsPerWord] >> unit % kBitsPerWord & 1) != 0;
+}
+
 bool NodeSpace::MarkUsed(std::uint64_t block) {
   const auto unit = UnitOf(block);
   const auto bit = std::uint64_t{1} << unit % kBitsPerWord;

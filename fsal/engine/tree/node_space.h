@@ -27,6 +27,8 @@ class NodeSpace {
   std::optional<std::uint64_t> Allocate();
   // Whether `block` is the start of a unit of the region.
   bool Contains(std::uint64_t block) const noexcept;
+  // Whether it is a unit that some tree uses.
+  bool IsUsed(std::uint64_t block) const;
   // Marks a unit found in the tree. False: it was marked before.
   bool MarkUsed(std::uint64_t block);
   // No checkpoint refers to it: free at once.

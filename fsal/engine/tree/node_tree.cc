@@ -32,10 +32,23 @@ std::uint64_t SplitsAtMost(std::uint64_t put_count, std::uint64_t node_count,
 
 }  // namespace
 
-void NodeTree::Start(const TreeRoot& root) {
+void OpenNodes::Add(PageRef page) {
+  page->is_dirty = true;
+  page->dirty_index = dirty_.size();
+  dirty_.push_back(std::move(page));
+}
+
+void OpenNodes::Remove(const Page& page) {
+  const auto index = page.dirty_index;
+  dirty_.back()->dirty_index = index;
+  std::swap(dirty_[index], dirty_.back());
+  dirty_.pop_back();
+}
+
+void NodeTree::Start(const TreeRoot& root, std::uint64_t shared_epoch) {
   root_ = root.pointer;
   root_level_ = root.level;
-  epoch_ = root.epoch + 1;
+  shared_epoch_ = shared_epoch;
   key_count_ = root.key_count;
   key_bytes_ = root.key_bytes;
 }
@@ -210,7 +223,7 @@ NodeTree::Step NodeTree::Last(std::string_view from, std::string_view to,
 
 NodeTree::Step NodeTree::Prepare(std::span<const TreeChange> changes, Needs& needs,
                                  Misses& misses) {
-  ++visit_;
+  const auto visit = open_.NextVisit();
   needs = {};
   std::array<std::uint64_t, kNodeLevelMax + 1> node_counts{};
   std::uint64_t put_count = 0;
@@ -227,9 +240,9 @@ NodeTree::Step NodeTree::Prepare(std::span<const TreeChange> changes, Needs& nee
       if (at < leaf.count() && leaf.key(at) == key) removed_bytes += leaf.leaf(at).value_bytes;
     }
     for (const auto& step : path) {
-      if (std::exchange(step.page->visit, visit_) == visit_) continue;
+      if (std::exchange(step.page->visit, visit) == visit) continue;
       ++node_counts[step.page->level()];
-      if (step.page->birth_epoch() != epoch_) ++needs.unit_count;
+      if (step.page->birth_epoch() != open_.epoch()) ++needs.unit_count;
     }
     if (!value) {
       needs.has_erase = true;
@@ -262,16 +275,14 @@ NodePointer NodeTree::PointerTo(const Page& page) const noexcept {
 }
 
 void NodeTree::AddDirty(PageRef page) {
-  page->is_dirty = true;
-  page->dirty_index = dirty_.size();
-  dirty_.push_back(page);
+  open_.Add(page);
   cache_.AddNew(std::move(page));
 }
 
 Page& NodeTree::NewPage(std::uint32_t level) {
   const auto block = space_.Allocate();
   FILER_ASSERT(block);  // Prepare counted it
-  auto page = std::make_shared<Page>(uuid_, level, *block, epoch_);
+  auto page = std::make_shared<Page>(uuid_, level, *block, open_.epoch());
   auto& made = *page;
   AddDirty(std::move(page));
   return made;
@@ -280,7 +291,7 @@ Page& NodeTree::NewPage(std::uint32_t level) {
 Page& NodeTree::CopyPage(Page& page) {
   const auto block = space_.Allocate();
   FILER_ASSERT(block);  // Prepare counted it
-  auto copy = std::make_shared<Page>(page, *block, epoch_);
+  auto copy = std::make_shared<Page>(page, *block, open_.epoch());
   auto& made = *copy;
   Free(PointerTo(page));
   AddDirty(std::move(copy));
@@ -288,17 +299,18 @@ Page& NodeTree::CopyPage(Page& page) {
 }
 
 void NodeTree::Free(const NodePointer& pointer) {
-  if (pointer.birth_epoch != epoch_) {
-    space_.FreeLater(pointer.block, epoch_);
+  if (pointer.birth_epoch <= shared_epoch_) {
+    buried_.push_back({{pointer.block, kNodeBlocks}, pointer.birth_epoch});
+    return;
+  }
+  if (pointer.birth_epoch != open_.epoch()) {
+    space_.FreeLater(pointer.block, open_.epoch());
     cache_.Remove(pointer.block);  // a checkpoint under way holds it for itself
     return;
   }
   const auto* page = cache_.Find(pointer);
   FILER_ASSERT(page != nullptr);  // dirty nodes stay
-  const auto index = page->dirty_index;
-  dirty_.back()->dirty_index = index;
-  std::swap(dirty_[index], dirty_.back());
-  dirty_.pop_back();
+  open_.Remove(*page);
   cache_.Remove(pointer.block);
   space_.FreeNow(pointer.block);
 }
@@ -330,7 +342,7 @@ NodeTree::Path NodeTree::OwnPath(std::string_view key) {
   FILER_ASSERT(is_complete);  // Prepare saw to it
   for (std::size_t depth = 0; depth < path.size(); ++depth) {
     auto& step = path[depth];
-    if (step.page->birth_epoch() == epoch_) continue;
+    if (step.page->birth_epoch() == open_.epoch()) continue;
     step.page = &CopyPage(*step.page);
     const auto pointer = PointerTo(*step.page);
     if (depth == 0) {
@@ -453,7 +465,7 @@ void NodeTree::Shrink(std::string_view key) {
   if (!Descend(path, root_, root_level_, Toward::kKey, key, misses)) return;
   for (auto depth = path.size(); depth-- > 0;) {
     auto& page = *path[depth].page;
-    if (page.birth_epoch() != epoch_) return;
+    if (page.birth_epoch() != open_.epoch()) return;
     if (depth == 0) break;
     auto& parent = *path[depth - 1].page;
     if (page.view().count() == 0) {
@@ -470,7 +482,7 @@ void NodeTree::Shrink(std::string_view key) {
 void NodeTree::LowerRoot() {
   for (;;) {
     const auto* page = cache_.Find(root_);
-    if (page == nullptr || page->birth_epoch() != epoch_) return;
+    if (page == nullptr || page->birth_epoch() != open_.epoch()) return;
     const auto view = page->view();
     if (view.count() > 1 || (view.is_leaf() && view.count() > 0)) return;
     const auto old = root_;
@@ -485,7 +497,7 @@ void NodeTree::LowerRoot() {
 // Takes the cells of a neighbour into child `at` of `parent`, which is dirty. False: none fits.
 bool NodeTree::MergeAround(Page& parent, std::size_t at) {
   auto* page = cache_.Find(parent.view().child(at));
-  FILER_ASSERT(page != nullptr && page->birth_epoch() == epoch_);
+  FILER_ASSERT(page != nullptr && page->birth_epoch() == open_.epoch());
   const auto fits = [&](const Page* other) {
     return other != nullptr &&
            page->used_bytes() + other->used_bytes() + kNodeKeyBytesMax <= kMergedBytesMax;
@@ -523,19 +535,21 @@ bool NodeTree::MergeAround(Page& parent, std::size_t at) {
 
 // Checkpoints
 
-NodeTree::Frozen NodeTree::Freeze() {
+std::vector<PageRef> OpenNodes::Freeze() {
   FILER_ASSERT(frozen_count_ == 0);
-  Frozen frozen;
-  frozen.root.pointer = root_;
-  frozen.root.level = root_level_;
-  frozen.root.epoch = epoch_++;
-  frozen.root.node_count = space_.used_count();
-  frozen.root.key_count = key_count_;
-  frozen.root.key_bytes = key_bytes_;
-  frozen.pages = std::move(dirty_);
-  dirty_.clear();
-  frozen_count_ = frozen.pages.size();
-  return frozen;
+  auto pages = std::exchange(dirty_, {});
+  frozen_count_ = pages.size();
+  ++epoch_;
+  return pages;
+}
+
+TreeRoot NodeTree::Root() const {
+  TreeRoot root;
+  root.pointer = root_;
+  root.level = root_level_;
+  root.key_count = key_count_;
+  root.key_bytes = key_bytes_;
+  return root;
 }
 
 void SetChildChecksums(Page& page, std::uint64_t epoch, const SealedNodes& sealed) {
@@ -550,16 +564,19 @@ void SetChildChecksums(Page& page, std::uint64_t epoch, const SealedNodes& seale
   }
 }
 
-void NodeTree::SetChecksums(std::span<const PageRef> pages, const SealedNodes& sealed) {
+void OpenNodes::SetChecksums(std::span<const PageRef> pages, const SealedNodes& sealed) {
   for (const auto& page : pages) SetChildChecksums(*page, page->birth_epoch(), sealed);
 }
 
-void NodeTree::SetOpenChecksums(std::uint64_t epoch, const SealedNodes& sealed) {
+void OpenNodes::SetOpenChecksums(std::uint64_t epoch, const SealedNodes& sealed) {
   for (const auto& page : dirty_) SetChildChecksums(*page, epoch, sealed);
+}
+
+void NodeTree::SetRootChecksum(std::uint64_t epoch, const SealedNodes& sealed) {
   if (root_.block != 0 && root_.birth_epoch == epoch) root_.crc32c = sealed.at(root_.block);
 }
 
-void NodeTree::SetClean(std::span<const PageRef> pages) {
+void OpenNodes::SetClean(std::span<const PageRef> pages) {
   for (const auto& page : pages) page->is_dirty = false;
   frozen_count_ -= pages.size();
 }

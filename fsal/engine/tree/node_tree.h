@@ -8,7 +8,7 @@
 // there, and counts the units of space that it may take, so that Apply cannot fail. Invariants: all
 // leaves have level 0; no node is empty; a node is dirty from its birth until the checkpoint of its
 // epoch is durable; pointers to dirty nodes have no checksum yet. Threads: const calls under the
-// owner's shared lock, others under its exclusive one. A Frozen's pages are read without a lock.
+// owner's shared lock, others under its exclusive one. Frozen pages are read without a lock.
 #pragma once
 
 #include <boost/container/static_vector.hpp>
@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "fsal/engine/format/block_run.h"
 #include "fsal/engine/tree/node_space.h"
 #include "fsal/engine/tree/page_cache.h"
 
@@ -58,16 +59,47 @@ using SealedNodes = std::unordered_map<std::uint64_t, std::uint32_t>;
 // Pointers of `page` to nodes of `epoch` get their checksums.
 void SetChildChecksums(Page& page, std::uint64_t epoch, const SealedNodes& sealed);
 
+// The nodes that changed since the last cut, of all trees of a volume: a checkpoint is of all of
+// them.
+class OpenNodes {
+ public:
+  // `epoch`: of the newest checkpoint.
+  void Start(std::uint64_t epoch) { epoch_ = epoch + 1; }
+  std::uint64_t epoch() const noexcept { return epoch_; }  // open
+  void Add(PageRef page);
+  void Remove(const Page& page);
+  std::size_t count() const noexcept { return dirty_.size() + frozen_count_; }
+  // Marks what one Prepare has seen; trees share nodes.
+  std::uint64_t NextVisit() noexcept { return ++visit_; }
+
+  // Ends the open epoch: what changed in it becomes immutable. At most one Freeze at a time, until
+  // SetClean has had all its pages.
+  std::vector<PageRef> Freeze();
+  // The frozen pages are durable, `sealed` are their checksums. In this order: SetChecksums for all
+  // pages, SetOpenChecksums (and the roots'), then SetClean for all pages; readers and writers may
+  // come between the calls.
+  static void SetChecksums(std::span<const PageRef> pages, const SealedNodes& sealed);
+  void SetOpenChecksums(std::uint64_t epoch, const SealedNodes& sealed);
+  void SetClean(std::span<const PageRef> pages);
+
+ private:
+  std::uint64_t epoch_ = 1;
+  std::vector<PageRef> dirty_;  // of the open epoch
+  std::size_t frozen_count_ = 0;
+  std::uint64_t visit_ = 0;
+};
+
 class NodeTree {
  public:
   using Visit = std::function<bool(std::string_view key, std::string_view value)>;
   enum class Step { kDone, kAbsent, kMiss, kDamaged };
 
-  NodeTree(const VolumeUuid& uuid, PageCache& cache, NodeSpace& space)
-      : uuid_(uuid), cache_(cache), space_(space) {}
+  NodeTree(const VolumeUuid& uuid, PageCache& cache, NodeSpace& space, OpenNodes& open)
+      : uuid_(uuid), cache_(cache), space_(space), open_(open) {}
 
-  // Starts from a checkpoint; `space` knows its nodes already.
-  void Start(const TreeRoot& root);
+  // Starts from a checkpoint; `space` knows its nodes already. What was born up to `shared_epoch`
+  // belongs to a snapshot, too: it is not freed when this tree drops it, but buried.
+  void Start(const TreeRoot& root, std::uint64_t shared_epoch = 0);
 
   Step Find(std::string_view key, std::string& value, Misses& misses) const;
   // [from, to) in order until `visit` returns false; `to` empty: no end. On kMiss `from` is where
@@ -84,25 +116,24 @@ class NodeTree {
   };
   // kDone or kMiss.
   Step Prepare(std::span<const TreeChange> changes, Needs& needs, Misses& misses);
-  // Prepared in the same hold of the lock, and the space is there.
+  // Prepared in the same hold of the lock, and the space is there. Changes the tree as of the open
+  // epoch.
   void Apply(std::span<const TreeChange> changes);
 
-  struct Frozen {
-    TreeRoot root;  // pointer without a checksum if it is in `pages`
-    std::vector<PageRef> pages;
-  };
-  // Ends the open epoch: what changed in it becomes immutable. At most one Frozen at a time.
-  Frozen Freeze();
-  // The frozen pages are durable, `sealed` are their checksums. In this order: SetChecksums for all
-  // pages, SetOpenChecksums, then SetClean for all pages; readers and writers may come between the
-  // calls.
-  void SetChecksums(std::span<const PageRef> pages, const SealedNodes& sealed);
-  void SetOpenChecksums(std::uint64_t epoch, const SealedNodes& sealed);
-  void SetClean(std::span<const PageRef> pages);
+  // As it is now. The pointer has no checksum yet if its node was not written.
+  TreeRoot Root() const;
+  void SetRootChecksum(std::uint64_t epoch, const SealedNodes& sealed);
+
+  std::uint64_t shared_epoch() const noexcept { return shared_epoch_; }
+  void SetSharedEpoch(std::uint64_t epoch) { shared_epoch_ = epoch; }
+  // What it dropped and a snapshot may need, since it was last forgotten.
+  const std::vector<DroppedRun>& buried() const noexcept { return buried_; }
+  std::size_t buried_count() const noexcept { return buried_.size(); }
+  void ForgetBuried() { buried_.clear(); }
+  void Bury(const DroppedRun& dropped) { buried_.push_back(dropped); }
 
   std::uint64_t key_count() const noexcept { return key_count_; }
   std::uint64_t key_bytes() const noexcept { return key_bytes_; }
-  std::size_t dirty_count() const noexcept { return dirty_.size() + frozen_count_; }
 
  private:
   struct PathStep {
@@ -141,14 +172,13 @@ class NodeTree {
   const VolumeUuid uuid_;
   PageCache& cache_;
   NodeSpace& space_;
+  OpenNodes& open_;
   NodePointer root_{};
   std::uint32_t root_level_ = 0;
-  std::uint64_t epoch_ = 1;  // open
+  std::uint64_t shared_epoch_ = 0;
   std::uint64_t key_count_ = 0;
   std::uint64_t key_bytes_ = 0;
-  std::uint64_t visit_ = 0;
-  std::vector<PageRef> dirty_;  // of the open epoch
-  std::size_t frozen_count_ = 0;
+  std::vector<DroppedRun> buried_;
 };
 
 }  // namespace filer::engine

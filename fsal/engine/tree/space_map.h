@@ -31,6 +31,7 @@ class SpaceMap {
   // Marks a unit of the node region. False: it was so before.
   bool UseUnit(std::uint64_t unit) { return Set(unit, 1, true); }
   bool DropUnit(std::uint64_t unit) { return Set(unit, 1, false); }
+  bool IsUnitUsed(std::uint64_t unit) const { return Has(unit, 1, true); }
   std::uint64_t used_units() const { return used_units_; }
   // A bit for each unit; the rest of the last word is 0.
   std::span<const std::uint64_t> unit_words() const;

@@ -52,7 +52,14 @@ class Transaction {
   // Blocks of the data area that its keys begin, or cease, to refer to: Store::UsedBlocks knows
   // what is in use without reading the keys. At most 2^32 - 1 blocks a run.
   void Use(BlockRun run) { used_.push_back(run); }
-  void Drop(BlockRun run) { dropped_.push_back(run); }
+  // `birth_epoch`: the OpenEpoch() that the reference was made in. Up to the tree's SharedEpoch()
+  // a snapshot has it, too, and the blocks stay in use.
+  void Drop(BlockRun run, std::uint64_t birth_epoch = UINT64_MAX) {
+    dropped_.push_back({run, birth_epoch});
+  }
+  // What it says about births was true at OpenEpoch() `epoch`: Commit refuses it with kWouldBlock
+  // if a snapshot of the tree was made since.
+  void BornIn(std::uint64_t epoch) { born_in_ = epoch; }
   // Files that come less those that go, for StoreCounters::files.
   void CountFiles(std::int32_t by) { file_delta_ += by; }
 
@@ -61,13 +68,16 @@ class Transaction {
     return changes_;
   }  // in order; a later change of a key wins
   const std::vector<BlockRun>& used() const { return used_; }
-  const std::vector<BlockRun>& dropped() const { return dropped_; }
+  const std::vector<DroppedRun>& dropped() const { return dropped_; }
   std::int32_t file_delta() const { return file_delta_; }
+  std::uint64_t born_in() const { return born_in_; }
 
  private:
   std::vector<Change> changes_;
-  std::vector<BlockRun> used_, dropped_;
+  std::vector<BlockRun> used_;
+  std::vector<DroppedRun> dropped_;
   std::int32_t file_delta_ = 0;
+  std::uint64_t born_in_ = UINT64_MAX;
 };
 
 // The part of the volume that the core manages itself is fixed at format: label, uberblocks, log,
@@ -94,10 +104,10 @@ struct StoreCounters {
   std::uint64_t checkpoints = 0;
   std::uint64_t checkpoint_ns = 0;
   std::uint64_t recovered_groups = 0;  // replayed at mount
-  std::uint64_t files = 0;
-  std::uint64_t keys = 0;
-  std::uint64_t key_bytes = 0;   // of keys and values
-  std::uint64_t node_units = 0;  // of 16 KiB, in the region for nodes
+  std::uint64_t files = 0;             // of the tree
+  std::uint64_t keys = 0;              // of the tree
+  std::uint64_t key_bytes = 0;         // of its keys and values
+  std::uint64_t node_units = 0;        // of 16 KiB, in the region for nodes
   std::uint64_t free_node_units = 0;
   std::uint64_t cached_nodes = 0;
   std::uint64_t dirty_nodes = 0;  // of them
@@ -109,9 +119,9 @@ struct StoreOpenOptions {
   bool read_only = false;  // nothing is written (for check on a volume that nobody serves)
   // Memory for nodes. Exceeded only by what transactions of one moment touch.
   std::uint64_t cache_bytes = 256ULL << 20;
-  // The blocks that a pair refers to, for a map of used space that has to be made anew; none: count
-  // 0. Errors: kCorrupt.
-  std::function<Result<BlockRun>(std::string_view key, std::string_view value)> run_of;
+  // The blocks that a pair refers to and since when, for a map of used space that has to be made
+  // anew, and for trees that are given back; none: count 0. Errors: kCorrupt.
+  std::function<Result<DroppedRun>(std::string_view key, std::string_view value)> run_of;
   // Reads the whole tree at once and holds the map of used space against it (check).
   bool must_walk = false;
 };
@@ -122,6 +132,9 @@ struct SpaceReport {
   bool differs_from_tree = false;  // in the units of the node region; with must_walk
 };
 
+class Trees;
+
+// One tree of the volume (trees.h); what Open returns is the first fileset's.
 class Store {
  public:
   virtual ~Store() = default;  // without Close: as if killed (nothing is written)
@@ -157,19 +170,30 @@ class Store {
   // `visit` runs under the store's shared lock: it must be short and must not call the store. No
   // key comes twice; between two keys a commit may come in. Errors: kCorrupt, the device's: the
   // rest is unknown then.
-  virtual Result<void> Scan(
-      std::string_view from, std::string_view to,
-      const std::function<bool(std::string_view key, std::string_view value)>& visit) const = 0;
+  using Visit = std::function<bool(std::string_view key, std::string_view value)>;
+  virtual Result<void> Scan(std::string_view from, std::string_view to,
+                            const Visit& visit) const = 0;
   // The greatest key in [from, to), with its value; kNotFound. Errors: as Get.
   virtual Result<std::pair<std::string, std::string>> Last(std::string_view from,
                                                            std::string_view to) const = 0;
 
   // Applies in memory and appends to the open log group; does not wait for durability. May block
-  // for log space, for reads, and for a checkpoint when too much of the memory is dirty. Errors:
+  // for log space, for reads, and for a checkpoint when too much of the memory is dirty. `freed`:
+  // gets the dropped runs that no snapshot needs; they are free once it is durable. Errors:
   // kTooBig, kIo (read-only after a failure), kNoSpace (log or node region cannot hold it),
-  // kCorrupt (also: it uses blocks that are in use, or drops some that are not). After an error
-  // nothing is changed.
-  virtual Result<Lsn> Commit(Transaction transaction) = 0;
+  // kCorrupt (also: it uses blocks that are in use, or drops some that are not), kWouldBlock
+  // (Transaction::BornIn), kReadOnly (a snapshot), kStaleHandle (the tree was deleted). After an
+  // error nothing is changed.
+  virtual Result<Lsn> Commit(Transaction transaction, std::vector<BlockRun>* freed) = 0;
+  Result<Lsn> Commit(Transaction transaction) { return Commit(std::move(transaction), nullptr); }
+
+  // References made now are born in this epoch; it grows with every checkpoint.
+  virtual std::uint64_t OpenEpoch() const = 0;
+  // What was born up to it belongs to a snapshot as well, or to what this was cloned from; 0: none.
+  virtual std::uint64_t SharedEpoch() const = 0;
+  // All trees of the volume. Lives as long as the store that was opened.
+  virtual Trees& AllTrees() = 0;
+  const Trees& AllTrees() const { return const_cast<Store*>(this)->AllTrees(); }
 
   // Waits (polls the device) until everything up to `lsn` is durable. Errors: kIo.
   virtual Result<void> Sync(Lsn lsn) = 0;

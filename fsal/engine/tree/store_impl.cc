@@ -27,8 +27,9 @@ constexpr std::uint64_t kReserveUnitsLeast = 128;
 constexpr std::uint64_t kDirtyDivisor = 4;
 constexpr std::uint64_t kCachePagesLeast = 16;
 constexpr std::size_t kHeldPagesMax = 64;  // by one reading call
-constexpr std::size_t kPagesPerThaw = 64;  // in one hold of the lock
 constexpr int kCheckpointsForSpace = 3;    // after two, all that was freed before is free
+// Runs that wait for their list count as dirty nodes, so that a checkpoint writes them in time.
+constexpr std::uint64_t kRunsPerDirtyNode = 64;
 constexpr std::uint64_t kCheckpointLogDivisor =
     4;  // a quarter of the log in use asks for a checkpoint
 
@@ -36,36 +37,6 @@ Error MapContradicts() {
   return Error(Errc::kCorrupt,
                "commit: blocks that are in use already, or dropped ones that were not: the "
                "volume's metadata contradict each other; run volume check");
-}
-
-Result<std::string> Encode(const Transaction& transaction) {
-  std::string record(sizeof(TransactionHeader), '\0');
-  for (const auto& change : transaction.changes()) {
-    if (change.key.empty()) return Error(Errc::kInvalidArgument, "commit: empty key");
-    if (change.key.size() > kKeyBytesMax ||
-        (change.value && change.value->size() > kValueBytesMax)) {
-      return Error(Errc::kTooBig, "commit: a key or value is longer than allowed");
-    }
-    AppendPair(record, change.key, change.value);
-    if (record.size() > kGroupPayloadBytesMax) {
-      return Error(Errc::kTooBig, "commit: the transaction is larger than a log group");
-    }
-  }
-  if (DoOverlap(transaction.used(), transaction.dropped())) return MapContradicts();
-  const auto pair_bytes = record.size() - sizeof(TransactionHeader);
-  for (const auto& run : transaction.used()) AppendRun(record, run, kRunUsed);
-  for (const auto& run : transaction.dropped()) AppendRun(record, run, kRunDropped);
-  if (record.size() > kGroupPayloadBytesMax) {
-    return Error(Errc::kTooBig, "commit: the transaction is larger than a log group");
-  }
-  TransactionHeader header{};
-  header.run_count =
-      static_cast<std::uint32_t>(transaction.used().size() + transaction.dropped().size());
-  header.file_delta = static_cast<std::uint32_t>(transaction.file_delta());
-  header.change_count = static_cast<std::uint32_t>(transaction.changes().size());
-  header.pair_bytes = static_cast<std::uint32_t>(pair_bytes);
-  std::memcpy(record.data(), &header, sizeof(header));
-  return record;
 }
 
 std::uint64_t PagesOf(const StoreOpenOptions& options) {
@@ -96,104 +67,74 @@ StoreImpl::StoreImpl(BlockDevice& device, const Clock& clock, const Label& label
       cache_(PagesOf(options)),
       map_(layout_, uuid_),
       space_(layout_.node_first_block, layout_.node_block_count / kNodeBlocks, &map_),
-      tree_(uuid_, cache_, space_) {}
+      run_of_(options.run_of) {}
 
-bool StoreImpl::CanApply(std::span<const BlockRun> used, std::span<const BlockRun> dropped) const {
-  return std::ranges::all_of(used, [&](const auto& run) { return map_.IsAll(run, false); }) &&
-         std::ranges::all_of(dropped, [&](const auto& run) { return map_.IsAll(run, true); });
-}
-
-void StoreImpl::ApplyRuns(std::span<const BlockRun> used, std::span<const BlockRun> dropped,
-                          std::int32_t file_delta) {
-  for (const auto& run : used) map_.Use(run);
-  for (const auto& run : dropped) map_.Drop(run);
-  file_count_ += static_cast<std::uint64_t>(std::int64_t{file_delta});
-}
-
-StoreImpl::Cut StoreImpl::Freeze() { return {tree_.Freeze(), map_.TakeChanged(), file_count_}; }
-
-// Writes what changed since the checkpoint before, and points `root` there. Durable on return.
-Result<StoreImpl::WrittenCut> StoreImpl::WriteCut(const Cut& cut, Uberblock& root) {
-  const auto started_ns = clock_.MonotonicNs();
-  const auto& frozen = cut.tree;
-  WrittenCut written;
-  auto& sealed = written.sealed;
-  sealed = FILER_TRY(WriteNodes(device_, frozen.pages, buffers_));
-  written.map = FILER_TRY(map_.Write(device_, cut.map, frozen.root.epoch, buffers_[0]));
-  FILER_TRY(FlushIfCached(device_));
-  root.tree_epoch = frozen.root.epoch;
-  root.root = frozen.root.pointer;
-  const auto is_written = sealed.find(root.root.block);
-  if (is_written != sealed.end()) root.root.crc32c = is_written->second;
-  root.root_level = frozen.root.level;
-  root.node_count = frozen.root.node_count;
-  root.key_count = frozen.root.key_count;
-  root.key_bytes = frozen.root.key_bytes;
-  root.map_sum = written.map.sum;
-  root.file_count = cut.file_count;
-  written_count_.fetch_add(frozen.pages.size(), std::memory_order_relaxed);
-  checkpoint_count_.fetch_add(1, std::memory_order_relaxed);
-  checkpoint_ns_.fetch_add(static_cast<std::uint64_t>(clock_.MonotonicNs() - started_ns),
-                           std::memory_order_relaxed);
-  return written;
-}
-
-// The checkpoint is durable: its nodes are clean, and what earlier ones alone needed is free.
-void StoreImpl::Thaw(const Cut& cut, const WrittenCut& written) {
-  map_.Accept(written.map);
-  const auto& frozen = cut.tree;
-  const auto& sealed = written.sealed;
-  const std::span<const PageRef> pages(frozen.pages);
-  const auto in_parts = [&](const auto& call) {
-    for (std::size_t at = 0; at < pages.size(); at += kPagesPerThaw) {
-      const std::unique_lock lock(map_mutex_);
-      call(pages.subspan(at, std::min(kPagesPerThaw, pages.size() - at)));
+StoreImpl::Runs StoreImpl::RunsOf(const Transaction& transaction, std::uint64_t shared_epoch) {
+  Runs runs;
+  runs.used = transaction.used();
+  for (const auto& dropped : transaction.dropped()) {
+    if (dropped.birth_epoch <= shared_epoch) {
+      runs.buried.push_back(dropped);
+    } else {
+      runs.dropped.push_back(dropped.run);
     }
-  };
-  in_parts([&](std::span<const PageRef> part) { tree_.SetChecksums(part, sealed); });
-  {
-    const std::unique_lock lock(map_mutex_);
-    tree_.SetOpenChecksums(frozen.root.epoch, sealed);
-    space_.Release(frozen.root.epoch);
   }
-  in_parts([&](std::span<const PageRef> part) { tree_.SetClean(part); });
-  const std::unique_lock lock(map_mutex_);
-  dirty_count_.store(tree_.dirty_count(), std::memory_order_relaxed);
+  runs.file_delta = transaction.file_delta();
+  return runs;
 }
 
-Result<void> StoreImpl::RunCheckpoint(Reason reason) {
-  FILER_TRY(log_->Health());
-  std::unique_lock lock(map_mutex_);
-  const auto cut = log_->Cut();
-  const bool has_tree = cut.lsn != root_.checkpoint_lsn || reason == Reason::kSpace;
-  if (!has_tree && reason != Reason::kClose) return Ok();
-  Cut frozen;
-  if (has_tree) frozen = Freeze();
-  lock.unlock();
-
-  // The log up to the cut must be written before its place is given away.
-  FILER_TRY(log_->Sync(cut.lsn));
-  auto root = root_;
-  root.epoch += 1;
-  root.checkpoint_lsn = cut.lsn;
-  root.log_head_position = cut.position;
-  root.log_head_prev_crc32c = cut.prev_crc32c;
-  root.is_clean = reason == Reason::kClose ? 1 : 0;
-  WrittenCut done;
-  const auto write = [&]() -> Result<void> {
-    if (has_tree) done = FILER_TRY(WriteCut(frozen, root));
-    return WriteUberblock(device_, layout_, root, buffers_[0]);
-  };
-  const auto written = write();
-  if (!written.has_value()) {
-    const Error error(Errc::kIo, "checkpoint: " + written.error().message());
-    log_->Fail(error);
-    return error;
+Result<std::string> StoreImpl::Encode(const Transaction& transaction, const Runs& runs,
+                                      TreeId tree) {
+  std::string record(sizeof(TransactionHeader), '\0');
+  for (const auto& change : transaction.changes()) {
+    if (change.key.empty()) return Error(Errc::kInvalidArgument, "commit: empty key");
+    if (change.key.size() > kKeyBytesMax ||
+        (change.value && change.value->size() > kValueBytesMax)) {
+      return Error(Errc::kTooBig, "commit: a key or value is longer than allowed");
+    }
+    AppendPair(record, change.key, change.value);
+    if (record.size() > kGroupPayloadBytesMax) {
+      return Error(Errc::kTooBig, "commit: the transaction is larger than a log group");
+    }
   }
-  root_ = root;
-  if (has_tree) Thaw(frozen, done);
-  log_->Trim(cut.position);
-  return Ok();
+  std::vector<BlockRun> gone = runs.dropped;
+  for (const auto& buried : runs.buried) gone.push_back(buried.run);
+  if (DoOverlap(runs.used, gone)) return MapContradicts();
+  const auto pair_bytes = record.size() - sizeof(TransactionHeader);
+  for (const auto& run : runs.used) AppendRun(record, run, kRunUsed);
+  for (const auto& run : runs.dropped) AppendRun(record, run, kRunDropped);
+  for (const auto& run : runs.nodes) AppendRun(record, run, kRunNodes);
+  for (const auto& run : runs.buried) AppendRun(record, run.run, kRunBuried, run.birth_epoch);
+  if (record.size() > kGroupPayloadBytesMax) {
+    return Error(Errc::kTooBig, "commit: the transaction is larger than a log group");
+  }
+  TransactionHeader header{};
+  header.tree = tree;
+  header.run_count = static_cast<std::uint32_t>(runs.used.size() + gone.size() + runs.nodes.size());
+  header.file_delta = static_cast<std::uint32_t>(runs.file_delta);
+  header.change_count = static_cast<std::uint32_t>(transaction.changes().size());
+  header.pair_bytes = static_cast<std::uint32_t>(pair_bytes);
+  std::memcpy(record.data(), &header, sizeof(header));
+  return record;
+}
+
+bool StoreImpl::CanApply(const Runs& runs) const {
+  const auto is_used = [&](const BlockRun& run) { return map_.IsAll(run, true); };
+  return std::ranges::all_of(runs.used, [&](const auto& run) { return map_.IsAll(run, false); }) &&
+         std::ranges::all_of(runs.dropped, is_used) &&
+         std::ranges::all_of(runs.buried, is_used, &DroppedRun::run) &&
+         std::ranges::all_of(runs.nodes, [&](const auto& run) { return space_.IsUsed(run.first); });
+}
+
+void StoreImpl::ApplyRuns(TreeState& to, const Runs& runs) {
+  for (const auto& run : runs.used) map_.Use(run);
+  for (const auto& run : runs.dropped) map_.Drop(run);
+  for (const auto& run : runs.buried) to.tree.Bury(run);
+  for (const auto& run : runs.nodes) {
+    space_.FreeLater(run.first, open_.epoch());
+    cache_.Remove(run.first);
+  }
+  to.file_count += static_cast<std::uint64_t>(std::int64_t{runs.file_delta});
 }
 
 Result<void> StoreImpl::Checkpoint() {
@@ -212,21 +153,32 @@ bool StoreImpl::HasSpaceFor(const NodeTree::Needs& needs) const {
   const auto reserve = std::max(kReserveUnitsLeast, space_.unit_count() / kReserveDivisor);
   auto held_back = needs.is_growing ? reserve : 0;
   if (needs.has_erase) held_back /= 2;
-  return needs.unit_count + held_back <= space_.free_count();
+  return needs.unit_count + held_back + UnitsForCheckpoint() <= space_.free_count();
 }
 
-Result<Lsn> StoreImpl::Commit(Transaction transaction) {
+Result<Lsn> StoreImpl::CommitTo(TreeState& to, Transaction transaction,
+                                std::vector<BlockRun>* freed) {
   if (log_ == nullptr) return Error(Errc::kReadOnly);
   if (transaction.empty()) return log_->LastLsn();
-  const auto record = FILER_TRY(Encode(transaction));
+  auto shared_epoch = to.shared_epoch.load();
+  auto runs = RunsOf(transaction, shared_epoch);
+  auto record = FILER_TRY(Encode(transaction, runs, to.id));
   const auto changes = ChangesOf(transaction);
   Held held;
   for (int checkpoints = 0;;) {
     FILER_TRY(log_->Health());
     std::unique_lock lock(map_mutex_);
+    if (to.is_gone) return Error(Errc::kStaleHandle);
+    if (!to.IsWritable()) return Error(Errc::kReadOnly, "commit: a snapshot does not change");
+    if (to.tree.shared_epoch() >= transaction.born_in()) return Error(Errc::kWouldBlock);
+    if (to.tree.shared_epoch() != shared_epoch) {  // a snapshot came or went
+      shared_epoch = to.tree.shared_epoch();
+      runs = RunsOf(transaction, shared_epoch);
+      record = FILER_TRY(Encode(transaction, runs, to.id));
+    }
     NodeTree::Needs needs;
     Misses misses;
-    if (tree_.Prepare(changes, needs, misses) == NodeTree::Step::kMiss) {
+    if (to.tree.Prepare(changes, needs, misses) == NodeTree::Step::kMiss) {
       lock.unlock();
       FILER_TRY(Load(misses, held));
       continue;
@@ -241,28 +193,61 @@ Result<Lsn> StoreImpl::Commit(Transaction transaction) {
       FILER_TRY(MakeNodeRoom());
       continue;
     }
-    if (!CanApply(transaction.used(), transaction.dropped())) {
-      return MapContradicts();
-    }
+    if (!CanApply(runs)) return MapContradicts();
     const auto lsn = log_->TryAppend(record);
     if (!lsn) {
       lock.unlock();
       FILER_TRY(MakeLogRoom(record.size()));
       continue;
     }
-    tree_.Apply(changes);
-    ApplyRuns(transaction.used(), transaction.dropped(), transaction.file_delta());
-    cache_.Trim();
-    ++commit_count_;
-    if (space_.is_confused()) {
-      const Error error(Errc::kCorrupt, "a metadata node has two parents; run volume check");
-      log_->Fail(error);
-      return error;
-    }
-    dirty_count_.store(tree_.dirty_count(), std::memory_order_relaxed);
+    FILER_TRY(Apply(to, changes, runs));
     lock.unlock();
+    if (freed != nullptr) *freed = std::move(runs.dropped);
     LimitDirty();
     FILER_TRY(log_->LimitBacklog());
+    return *lsn;
+  }
+}
+
+// It is in the log: now in memory.
+Result<void> StoreImpl::Apply(TreeState& to, std::span<const TreeChange> changes,
+                              const Runs& runs) {
+  const auto buried_before = to.tree.buried_count();
+  to.tree.Apply(changes);
+  ApplyRuns(to, runs);
+  buried_count_ += to.tree.buried_count() - buried_before;
+  cache_.Trim();
+  ++commit_count_;
+  if (space_.is_confused()) {
+    const Error error(Errc::kCorrupt, "a metadata node has two parents; run volume check");
+    log_->Fail(error);
+    return error;
+  }
+  dirty_count_.store(open_.count() + buried_count_ / kRunsPerDirtyNode, std::memory_order_relaxed);
+  return Ok();
+}
+
+Result<Lsn> StoreImpl::CommitNow(TreeState& to, const Transaction& transaction, const Runs& runs) {
+  const auto record = FILER_TRY(Encode(transaction, runs, to.id));
+  const auto changes = ChangesOf(transaction);
+  Held held;
+  for (;;) {
+    FILER_TRY(log_->Health());
+    std::unique_lock lock(map_mutex_);
+    NodeTree::Needs needs;
+    Misses misses;
+    if (to.tree.Prepare(changes, needs, misses) == NodeTree::Step::kMiss) {
+      lock.unlock();
+      FILER_TRY(Load(misses, held));
+      continue;
+    }
+    if (!CanApply(runs)) return MapContradicts();
+    if (needs.unit_count + UnitsForCheckpoint() > space_.free_count()) {
+      return Error(Errc::kWouldBlock);
+    }
+    const auto lsn = log_->TryAppend(record);
+    if (!lsn) return Error(Errc::kWouldBlock);
+    FILER_TRY(Apply(to, changes, runs));
     return *lsn;
   }
 }
@@ -335,12 +320,13 @@ Result<void> StoreImpl::Load(const Misses& misses, Held& held) const {
 // Runs `attempt` under the shared lock until it misses nothing. False: what it looked for is not
 // there.
 template <typename Attempt>
-Result<bool> StoreImpl::Read(Attempt attempt) const {
+Result<bool> StoreImpl::Read(const TreeState& of, Attempt attempt) const {
   std::optional<Held> held;
   for (;;) {
     Misses misses;
     {
       const std::shared_lock lock(map_mutex_);
+      if (of.is_gone) return Error(Errc::kStaleHandle);
       const auto step = attempt(misses);
       if (step == NodeTree::Step::kDamaged) {
         return Error(Errc::kCorrupt, "metadata: the pieces of a value do not make up its length");
@@ -352,27 +338,27 @@ Result<bool> StoreImpl::Read(Attempt attempt) const {
   }
 }
 
-Result<std::string> StoreImpl::Get(std::string_view key) const {
+Result<std::string> StoreImpl::GetFrom(const TreeState& of, std::string_view key) const {
   std::string value;
   const bool is_there =
-      FILER_TRY(Read([&](Misses& misses) { return tree_.Find(key, value, misses); }));
+      FILER_TRY(Read(of, [&](Misses& misses) { return of.tree.Find(key, value, misses); }));
   if (!is_there) return Error(Errc::kNotFound);
   return value;
 }
 
-Result<void> StoreImpl::Scan(
-    std::string_view from, std::string_view to,
-    const std::function<bool(std::string_view key, std::string_view value)>& visit) const {
+Result<void> StoreImpl::ScanIn(const TreeState& of, std::string_view from, std::string_view to,
+                               const Visit& visit) const {
   std::string next(from);
-  FILER_TRY(Read([&](Misses& misses) { return tree_.Scan(next, to, visit, misses); }));
+  FILER_TRY(Read(of, [&](Misses& misses) { return of.tree.Scan(next, to, visit, misses); }));
   return Ok();
 }
 
-Result<std::pair<std::string, std::string>> StoreImpl::Last(std::string_view from,
-                                                            std::string_view to) const {
+Result<std::pair<std::string, std::string>> StoreImpl::LastIn(const TreeState& of,
+                                                              std::string_view from,
+                                                              std::string_view to) const {
   std::pair<std::string, std::string> found;
   const bool is_there =
-      FILER_TRY(Read([&](Misses& misses) { return tree_.Last(from, to, found, misses); }));
+      FILER_TRY(Read(of, [&](Misses& misses) { return of.tree.Last(from, to, found, misses); }));
   if (!is_there) return Error(Errc::kNotFound);
   return found;
 }
@@ -404,7 +390,7 @@ std::vector<std::uint64_t> StoreImpl::UsedBlocks() const {
   return {words.begin(), words.end()};
 }
 
-StoreCounters StoreImpl::Counters() const {
+StoreCounters StoreImpl::CountersOf(const TreeState& of) const {
   StoreCounters counters;
   if (log_ != nullptr) {
     const auto log = log_->Counters();
@@ -416,13 +402,13 @@ StoreCounters StoreImpl::Counters() const {
   counters.recovered_groups = recovered_groups_;
   std::shared_lock lock(map_mutex_);
   counters.commits = commit_count_;
-  counters.files = file_count_;
-  counters.keys = tree_.key_count();
-  counters.key_bytes = tree_.key_bytes();
+  counters.files = of.file_count;
+  counters.keys = of.tree.key_count();
+  counters.key_bytes = of.tree.key_bytes();
   counters.node_units = space_.unit_count();
   counters.free_node_units = space_.free_count();
   counters.cached_nodes = cache_.size();
-  counters.dirty_nodes = tree_.dirty_count();
+  counters.dirty_nodes = open_.count();
   counters.nodes_read = read_count_.load(std::memory_order_relaxed);
   counters.nodes_written = written_count_.load(std::memory_order_relaxed);
   return counters;

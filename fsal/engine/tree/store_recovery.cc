@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "fsal/engine/format/record.h"
 #include "fsal/engine/log/log_replay.h"
+#include "fsal/engine/tree/lists.h"
 #include "fsal/engine/tree/store_impl.h"
 
 namespace filer::engine {
@@ -40,11 +41,8 @@ Result<std::unique_ptr<Store>> StoreImpl::Open(BlockDevice& device, const Clock&
 Result<void> StoreImpl::Recover(const StoreOpenOptions& options) {
   root_ = FILER_TRY(LoadUberblock(device_, layout_, uuid_));
   FILER_TRY(reader_.Start());
-  const TreeRoot tree_root{root_.root,       root_.root_level, root_.tree_epoch,
-                           root_.node_count, root_.key_count,  root_.key_bytes};
-  FILER_TRY(StartSpace(options, tree_root));
-  tree_.Start(tree_root);
-  file_count_ = root_.file_count;
+  FILER_TRY(StartTrees());
+  FILER_TRY(StartSpace(options));
   GroupPlace head;
   head.uuid = uuid_;
   head.log_epoch = root_.log_epoch;
@@ -62,42 +60,133 @@ Result<void> StoreImpl::Recover(const StoreOpenOptions& options) {
   return Ok();
 }
 
-Result<void> StoreImpl::StartSpace(const StoreOpenOptions& options, const TreeRoot& tree_root) {
+// The table of trees; a new volume has none yet, and one empty fileset.
+Result<void> StoreImpl::StartTrees() {
+  open_.Start(root_.tree_epoch);
+  open_epoch_.store(open_.epoch());
+  TreeTable table;
+  if (root_.table_piece_count == 0) {
+    TreeRecord lists;
+    lists.id = kListTree;
+    lists.kind = TreeKind::kLists;
+    TreeRecord first;
+    first.id = first.fileset = kFirstTree;
+    first.name = kFirstTreeName;
+    first.list = 1;
+    table.records = {lists, first};
+  } else {
+    std::string bytes;
+    for (std::uint32_t at = 0; at < root_.table_piece_count; ++at) {
+      const auto page = FILER_TRY(reader_.Read({root_.table[at], kPieceLevel, {}, {}, false}));
+      bytes.append(page->view().piece());
+      table_.push_back(root_.table[at]);
+    }
+    table = FILER_TRY(DecodeTreeTable(bytes, layout_, root_.tree_epoch));
+  }
+  next_tree_ = table.next_id;
+  next_list_ = table.next_list;
+  for (auto& record : table.records) {
+    const auto kind = record.kind;
+    const auto id = record.id;
+    auto state = std::make_shared<TreeState>(std::move(record), uuid_, cache_, space_, open_,
+                                             root_.tree_epoch);
+    if (kind == TreeKind::kDeadTree || kind == TreeKind::kDeadList) has_reclaims_.store(true);
+    if (kind == TreeKind::kLists) lists_ = state;
+    if (kind == TreeKind::kLive && state->record.fileset == kFirstTree) first_ = state;
+    trees_.emplace(id, std::move(state));
+  }
+  if (first_ == nullptr || lists_ == nullptr) {
+    return Error(Errc::kCorrupt, "table of trees: the first fileset is gone");
+  }
+  return Ok();
+}
+
+Result<void> StoreImpl::StartSpace(const StoreOpenOptions& options) {
   const bool is_sound = FILER_TRY(map_.Load(device_, root_.tree_epoch, root_.map_sum));
   if (!is_sound || map_.used_units() != root_.node_count) {
     FILER_LOG_WARN("volume {}: the map of used space is damaged; it is made anew from the tree",
                    VolumeName());
     report_.was_remade = true;
-    return RemakeMap(options, tree_root);
+    return RemakeMap(options);
   }
   space_.StartFromMap();
   if (!options.must_walk) return Ok();
   SpaceMap walked_map(layout_, uuid_);
   NodeSpace walked(layout_.node_first_block, layout_.node_block_count / kNodeBlocks, &walked_map);
-  FILER_TRY(WalkTree(reader_, tree_root, cache_, walked));
+  FILER_TRY(WalkTrees(walked, {}, [](const BlockRun&) -> Result<void> { return Ok(); }));
   report_.differs_from_tree = !std::ranges::equal(walked_map.unit_words(), map_.unit_words());
   return Ok();
 }
 
 // From the checkpoint; the log's changes to it follow in any case.
-Result<void> StoreImpl::RemakeMap(const StoreOpenOptions& options, const TreeRoot& tree_root) {
+Result<void> StoreImpl::RemakeMap(const StoreOpenOptions& options) {
   map_.Clear();
-  FILER_TRY(WalkTree(reader_, tree_root, cache_, space_));
-  if (!options.run_of) return Ok();
-  tree_.Start(tree_root);
-  Result<void> outcome = Ok();
-  const auto take = [&](std::string_view key, std::string_view value) -> Result<void> {
-    const auto run = FILER_TRY(options.run_of(key, value));
-    if (run.count == 0 || map_.Use(run)) return Ok();
-    return Error(Errc::kCorrupt,
-                 fmt::format("blocks {} to {}: outside of the data area, or referred to twice",
-                             run.first, run.first + run.count - 1));
+  // Trees and lists share runs, and a tree may refer to part of what another does.
+  return WalkTrees(space_, options, [&](const BlockRun& run) -> Result<void> {
+    for (std::uint64_t at = 0; at < run.count; ++at) {
+      const BlockRun block{run.first + at, 1};
+      if (map_.Use(block) || map_.IsAll(block, true)) continue;
+      return Error(Errc::kCorrupt, fmt::format("block {}: outside of the data area", block.first));
+    }
+    return Ok();
+  });
+}
+
+Result<void> StoreImpl::WalkTrees(NodeSpace& space, const StoreOpenOptions& options,
+                                  const TakeRun& take) {
+  TreeWalk walk(reader_, cache_, space);
+  const auto leaf = [&](const LeafCell& cell) -> Result<void> {
+    if (!options.run_of || IsLongValue(cell.value_bytes)) return Ok();
+    const auto run = FILER_TRY(options.run_of(cell.key, cell.stored));
+    return run.run.count == 0 ? Ok() : take(run.run);
   };
-  FILER_TRY(Scan("", "", [&](std::string_view key, std::string_view value) {
-    outcome = take(key, value);
-    return outcome.has_value();
+  for (const auto& pointer : table_) FILER_TRY(walk.Mark(pointer));
+  for (const auto& [id, state] : trees_) {
+    if (state->record.kind == TreeKind::kDeadTree) continue;
+    auto root = state->tree.Root();
+    FILER_TRY(walk.Walk(root, id == kListTree ? TreeWalk::TakeCell() : leaf));
+  }
+  FILER_TRY(WalkLists(space, take));
+  if (space.used_count() == root_.node_count) return Ok();
+  return Error(Errc::kCorrupt,
+               "metadata: the trees do not match their uberblock; restore the "
+               "volume from a backup");
+}
+
+// What no tree refers to any more and is not given back yet.
+Result<void> StoreImpl::WalkLists(NodeSpace& space, const TakeRun& take) {
+  std::vector<DroppedRun> all;
+  Result<void> decoded = Ok();
+  FILER_TRY(ScanIn(*lists_, "", "", [&](std::string_view key, std::string_view value) {
+    if (IsCursorKey(key)) return true;
+    auto runs = DecodeRuns(value);
+    if (!runs.has_value()) {
+      decoded = runs.error();
+      return false;
+    }
+    all.insert(all.end(), runs.value().begin(), runs.value().end());
+    return true;
   }));
-  return outcome;
+  FILER_TRY(decoded);
+  for (const auto& [id, state] : trees_) {
+    if (state->record.kind != TreeKind::kDeadTree) continue;
+    auto cursor = FILER_TRY(CursorOf(id));
+    while (cursor != kCursorAtEnd) {
+      const auto part = FILER_TRY(NextDeadPart(*state, cursor));
+      for (const auto& run : part.runs) all.push_back({run, 0});
+      for (const auto& run : part.nodes) all.push_back({run, 0});
+      if (part.is_end) break;
+      cursor = part.next;
+    }
+  }
+  for (const auto& run : all) {
+    if (space.Contains(run.run.first)) {
+      space.MarkUsed(run.run.first);
+    } else {
+      FILER_TRY(take(run.run));
+    }
+  }
+  return Ok();
 }
 
 Result<void> StoreImpl::ApplyGroup(const GroupHeader& header, std::string_view payload) {
@@ -124,19 +213,33 @@ Result<void> StoreImpl::ApplyTransaction(std::string_view& payload) {
     changes.push_back({pair->key, pair->value});
   }
   if (!view.pairs.empty()) return Error(Errc::kCorrupt, "more bytes than changes");
-  if (DoOverlap(view.used, view.dropped) || !CanApply(view.used, view.dropped)) {
+  const auto to = Find(view.tree);
+  if (to == nullptr || !to->IsWritable()) {
+    return Error(Errc::kCorrupt, fmt::format("it is for tree {}, which cannot change", view.tree));
+  }
+  Runs runs;
+  runs.used = std::move(view.used);
+  runs.dropped = std::move(view.dropped);
+  runs.nodes = std::move(view.nodes);
+  runs.buried = std::move(view.buried);
+  runs.file_delta = view.file_delta;
+  auto gone = runs.dropped;
+  for (const auto& buried : runs.buried) gone.push_back(buried.run);
+  if (DoOverlap(runs.used, gone) || !CanApply(runs)) {
     return Error(Errc::kCorrupt, "it uses blocks that are in use, or drops some that are not");
   }
   Held held;
   for (;;) {
     NodeTree::Needs needs;
     Misses misses;
-    if (tree_.Prepare(changes, needs, misses) == NodeTree::Step::kDone) {
+    if (to->tree.Prepare(changes, needs, misses) == NodeTree::Step::kDone) {
       if (needs.unit_count > space_.free_count()) {
         return Error(Errc::kCorrupt, "it does not fit the node region");
       }
-      tree_.Apply(changes);
-      ApplyRuns(view.used, view.dropped, view.file_delta);
+      const auto buried_before = to->tree.buried_count();
+      to->tree.Apply(changes);
+      ApplyRuns(*to, runs);
+      buried_count_ += to->tree.buried_count() - buried_before;
       cache_.Trim();
       if (space_.is_confused()) return Error(Errc::kCorrupt, "a metadata node has two parents");
       return Ok();
@@ -161,7 +264,10 @@ Result<void> StoreImpl::StartMount() {
   root.is_clean = 0;
   if (recovered_groups_ > 0 || report_.was_remade) {
     root.checkpoint_lsn = recovered_lsn_;
-    const auto cut = Freeze();
+    std::unique_lock lock(map_mutex_);
+    FILER_TRY(WriteLists(lock));
+    auto cut = FILER_TRY(Freeze());
+    lock.unlock();
     const auto written = FILER_TRY(WriteCut(cut, root));
     FILER_TRY(WriteUberblock(device_, layout_, root, buffers_[0]));
     Thaw(cut, written);

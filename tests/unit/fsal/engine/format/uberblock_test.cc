@@ -20,11 +20,10 @@ Uberblock Sample() {
   root.epoch = 5;
   root.mount_epoch = 2;
   root.tree_epoch = 4;
-  root.root.block = kLayout.node_first_block + 8;
-  root.root.birth_epoch = 4;
-  root.root_level = 1;
+  root.table_piece_count = 1;
+  root.table[0].block = kLayout.node_first_block + 8;
+  root.table[0].birth_epoch = 4;
   root.node_count = 3;
-  root.key_count = 100;
   Seal(root);
   return root;
 }
@@ -58,16 +57,19 @@ TEST(DecodeUberblock, RefusesWhatCannotBeWithMendedChecksums) {
       [](Uberblock& u) { u.checkpoint_lsn = UINT64_MAX; },
       [](Uberblock& u) { u.log_head_position = UINT64_MAX; },
       [](Uberblock& u) { u.tree_epoch = UINT64_MAX; },
-      [](Uberblock& u) { u.root.birth_epoch = 5; },
-      [](Uberblock& u) { u.root.block = kLayout.node_first_block - 1; },
+      [](Uberblock& u) { u.table[0].birth_epoch = 5; },
+      [](Uberblock& u) { u.table[0].block = kLayout.node_first_block - 1; },
       [](Uberblock& u) {
-        u.root.block = kLayout.node_first_block + kLayout.node_block_count - kNodeBlocks + 1;
+        u.table[0].block = kLayout.node_first_block + kLayout.node_block_count - kNodeBlocks + 1;
       },
-      [](Uberblock& u) { u.root.block = UINT64_MAX; },
-      [](Uberblock& u) { u.root.block = 0; },
-      [](Uberblock& u) { u.root_level = kNodeLevelMax + 1; },
+      [](Uberblock& u) { u.table[0].block = UINT64_MAX; },
+      [](Uberblock& u) { u.table[0].block = 0; },
+      [](Uberblock& u) { u.table_piece_count = 0; },
+      [](Uberblock& u) { u.table_piece_count = 2; },
+      [](Uberblock& u) { u.table_piece_count = UINT32_MAX; },
+      [](Uberblock& u) { u.table[1].block = kLayout.node_first_block; },
+      [](Uberblock& u) { u.tree_epoch = 0; },
       [](Uberblock& u) { u.node_count = 0; },
-      [](Uberblock& u) { u.key_count = 0; },
       [](Uberblock& u) { u.node_count = kLayout.node_block_count; },
       [](Uberblock& u) { u.is_clean = 2; },
       [](Uberblock& u) { u.version = 0; },

@@ -23,7 +23,7 @@ TEST(NodeTree, KeepsKeysInOrderThroughSplitsOnEverySide) {
       tree.Put(Key(number), value);
       model[Key(number)] = value;
     }
-    EXPECT_GT(tree.tree().dirty_count(), 10U);
+    EXPECT_GT(tree.dirty_count(), 10U);
     EXPECT_EQ(tree.Dump(), model);
     tree.Checkpoint();
     EXPECT_EQ(tree.Walk(), "");
@@ -213,7 +213,7 @@ TEST(NodeTree, ATreeTenTimesItsCacheMatchesAMap) {
     if (last) {
       ASSERT_EQ(last->first, std::prev(at)->first);
     }
-    if (tree.tree().dirty_count() > kCachedPages / 2) tree.Checkpoint();
+    if (tree.dirty_count() > kCachedPages / 2) tree.Checkpoint();
     ASSERT_LE(tree.cache().size(), kCachedPages + 8);
     if (step % (steps / 8) == 0) {
       ASSERT_EQ(tree.Dump(), model);

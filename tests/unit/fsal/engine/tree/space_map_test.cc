@@ -127,10 +127,10 @@ TEST(SpaceMap, IsNotTrustedWhenABlockOfItIsDamagedLostOrForeign) {
 std::string RunKey(BlockRun run) {
   return "run " + std::to_string(run.first) + " " + std::to_string(run.count);
 }
-Result<BlockRun> RunOfTestPair(std::string_view key, std::string_view) {
-  BlockRun run;
+Result<DroppedRun> RunOfTestPair(std::string_view key, std::string_view) {
+  DroppedRun run;
   if (!key.starts_with("run ")) return run;
-  std::sscanf(std::string(key).c_str(), "run %lu %lu", &run.first, &run.count);
+  std::sscanf(std::string(key).c_str(), "run %lu %lu", &run.run.first, &run.run.count);
   return run;
 }
 

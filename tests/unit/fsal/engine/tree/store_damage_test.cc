@@ -115,11 +115,11 @@ TEST(StoreDamage, ABitInAnUberblockIsHarmless) {
   EXPECT_TRUE(newest.contains(Outcome::kSame));
 }
 
-TEST(StoreDamage, ABitInANodeOfTheTreeIsRefused) {
+TEST(StoreDamage, ABitInTheTableOfTreesIsRefused) {
   const auto volume = MakeVolume();
   const auto root = volume.Root();
   EXPECT_GT(root.node_count, 0U);
-  const auto outcomes = FlipBits(volume, root.root.block, kNodeBlocks, 300);
+  const auto outcomes = FlipBits(volume, root.table[0].block, kNodeBlocks, 300);
   EXPECT_EQ(outcomes.size(), 1U);
   EXPECT_TRUE(outcomes.contains(Outcome::kRefused));
   // Nodes of the checkpoint before are not in use; nothing else is wrong either.

@@ -26,7 +26,7 @@ class TreeOnDisk {
         reader_(*device_, layout_, kUuid),
         cache_(cached_pages),
         space_(layout_.node_first_block, layout_.node_block_count / kNodeBlocks),
-        tree_(kUuid, cache_, space_),
+        tree_(kUuid, cache_, space_, open_),
         buffers_(AllocateRunBuffers(*device_).value()) {
     EXPECT_TRUE(reader_.Start().has_value());
   }
@@ -84,19 +84,22 @@ class TreeOnDisk {
   // Writes what changed. `meanwhile` runs when the tree is frozen and nothing is written yet.
   template <typename Meanwhile>
   void Checkpoint(Meanwhile meanwhile) {
-    const auto frozen = tree_.Freeze();
+    root_ = tree_.Root();
+    root_.epoch = open_.epoch();
+    root_.node_count = space_.used_count();
+    const auto pages = open_.Freeze();
     meanwhile();
-    written_ += frozen.pages.size();
-    const auto sealed = WriteNodes(*device_, frozen.pages, buffers_).value();
+    written_ += pages.size();
+    const auto sealed = WriteNodes(*device_, pages, buffers_).value();
     // The simulator keeps every write that is not flushed.
     EXPECT_TRUE(FlushBlocking(*device_).has_value());
-    root_ = frozen.root;
     const auto found = sealed.find(root_.pointer.block);
     if (found != sealed.end()) root_.pointer.crc32c = found->second;
-    tree_.SetChecksums(frozen.pages, sealed);
-    tree_.SetOpenChecksums(frozen.root.epoch, sealed);
-    tree_.SetClean(frozen.pages);
-    space_.Release(frozen.root.epoch);
+    OpenNodes::SetChecksums(pages, sealed);
+    open_.SetOpenChecksums(root_.epoch, sealed);
+    tree_.SetRootChecksum(root_.epoch, sealed);
+    open_.SetClean(pages);
+    space_.Release(root_.epoch);
     cache_.Trim();
   }
   void Checkpoint() {
@@ -107,11 +110,14 @@ class TreeOnDisk {
   std::string Walk() {
     PageCache cache(16);
     NodeSpace space(layout_.node_first_block, layout_.node_block_count / kNodeBlocks);
-    const auto walked = WalkTree(reader_, root_, cache, space);
+    TreeWalk walk(reader_, cache, space);
+    const auto walked = walk.Walk(root_, {});
+    if (walked.has_value() && space.used_count() != root_.node_count) return "the counts differ";
     return walked.has_value() ? "" : walked.error().message();
   }
 
   const NodeTree& tree() const { return tree_; }
+  std::size_t dirty_count() const { return open_.count(); }
   const PageCache& cache() const { return cache_; }
   const NodeSpace& space() const { return space_; }
   const TreeRoot& root() const { return root_; }
@@ -147,6 +153,7 @@ class TreeOnDisk {
   NodeReader reader_;
   PageCache cache_;
   NodeSpace space_;
+  OpenNodes open_;
   NodeTree tree_;
   RunBuffers buffers_;
   TreeRoot root_;
