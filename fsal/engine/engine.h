@@ -189,6 +189,8 @@ struct CheckReport {
   std::uint64_t inodes = 0, directories = 0, used_blocks = 0, bytes_verified = 0;
 };
 
+class Filesets;
+
 class Engine {
  public:
   virtual ~Engine() = default;  // without Unmount: as if killed
@@ -207,6 +209,8 @@ class Engine {
   virtual NodeId Root() const = 0;
   virtual std::string VolumeName() const = 0;
   virtual std::array<std::uint8_t, 16> VolumeUuid() const = 0;
+  // Filesets and snapshots (filesets.h). Lives as long as the engine.
+  virtual Filesets& AllFilesets() = 0;
 
   // --- names
   virtual Result<Attributes> Lookup(NodeId directory, std::string_view name) = 0;

@@ -6,6 +6,7 @@ namespace filer::engine {
 namespace {
 constexpr std::size_t kWorkersMax = 8;
 constexpr std::int64_t kDirtyAgeNs = 3'000'000'000;
+constexpr int kReclaimStepsPerRound = 64;
 }  // namespace
 
 void Background::Start() {
@@ -29,23 +30,51 @@ void Background::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+bool Background::HasQueuedReclaims() const {
+  if (!has_failed_to_reclaim_ && volume_.store->AllTrees().HasReclaims()) return true;
+  for (FileSystem* const system : systems_.Live()) {
+    if (system->data.HasQueuedReclaims()) return true;
+  }
+  return false;
+}
+
+// A part at a time: the rest waits for the next round, behind what else is due.
+void Background::ReclaimTrees() {
+  if (has_failed_to_reclaim_) return;
+  for (int step = 0; step < kReclaimStepsPerRound; ++step) {
+    const auto has_more = systems_.ReclaimSome();
+    if (has_more.has_value() && has_more.value()) continue;
+    if (!has_more.has_value()) {
+      FILER_LOG_ERROR(
+          "the space of deleted snapshots or filesets is not given back: {}; the next "
+          "mount tries again",
+          has_more.error().message());
+      has_failed_to_reclaim_ = true;
+    }
+    return;
+  }
+}
+
 void Background::RunDue() {
   const auto interval = std::chrono::milliseconds(volume_.options.checkpoint_interval_ms);
   Lsn checkpointed = volume_.store->LastLsn();
   std::unique_lock lock(volume_.background_mutex);
   while (!must_stop_) {
-    if (!volume_.has_background_work.load() && !data_.HasQueuedReclaims()) {
+    if (!volume_.has_background_work.load() && !HasQueuedReclaims()) {
       volume_.background_wake.wait(
           lock, [&] { return must_stop_ || volume_.has_background_work.load(); });
     }
-    if (!data_.HasQueuedReclaims()) {  // the first change after a rest is no more urgent than others
+    if (!HasQueuedReclaims()) {  // the first change after a rest is no more urgent than others
       volume_.background_wake.wait_for(lock, interval, [&] { return must_stop_; });
     }
     if (must_stop_) return;
     volume_.has_background_work.store(false);  // whatever happens from here on sets it again
     lock.unlock();
-    data_.ReclaimQueued();
-    data_.WriteBackOld(kDirtyAgeNs);
+    for (FileSystem* const system : systems_.Live()) {
+      system->data.ReclaimQueued();
+      system->data.WriteBackOld(kDirtyAgeNs);
+    }
+    ReclaimTrees();
     const Lsn last = volume_.store->LastLsn();
     if (last != checkpointed) {
       auto done = volume_.Sync(last);  // lets blocks go that were freed meanwhile
@@ -54,7 +83,9 @@ void Background::RunDue() {
       checkpointed = last;
     }
     lock.lock();
-    if (volume_.HasDirtyNodes()) volume_.has_background_work.store(true);
+    for (FileSystem* const system : systems_.Live()) {
+      if (system->volume.HasDirtyNodes()) volume_.has_background_work.store(true);
+    }
   }
 }
 

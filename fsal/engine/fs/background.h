@@ -7,14 +7,14 @@
 #include <functional>
 #include <thread>
 
-#include "fsal/engine/fs/file_data.h"
+#include "fsal/engine/fs/file_systems.h"
 #include "fsal/engine/fs/volume.h"
 
 namespace filer::engine {
 
 class Background {
  public:
-  Background(Volume& volume, FileData& data) : volume_(volume), data_(data) {}
+  Background(SharedVolume& volume, FileSystems& systems) : volume_(volume), systems_(systems) {}
   ~Background() { Stop(); }
 
   void Start();
@@ -25,12 +25,16 @@ class Background {
 
  private:
   void RunDue();
+  void ReclaimTrees();
   void RunJobs();
 
-  Volume& volume_;
-  FileData& data_;
+  bool HasQueuedReclaims() const;
+
+  SharedVolume& volume_;
+  FileSystems& systems_;
   std::thread thread_;
-  bool must_stop_ = false;  // guarded by volume_.background_mutex
+  bool has_failed_to_reclaim_ = false;  // thread_'s
+  bool must_stop_ = false;              // guarded by volume_.background_mutex
 
   std::mutex jobs_mutex_;
   std::condition_variable jobs_wake_;

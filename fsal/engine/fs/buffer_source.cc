@@ -10,10 +10,19 @@ namespace {
 constexpr int kAttemptsMax = 20'000;  // with about 1 ms each at the end: readers that never let go
 }
 
-BufferSource::BufferSource(Volume& volume)
+BufferSource::BufferSource(SharedVolume& volume)
     : volume_(volume),
       cache_bytes_max_(std::min<std::uint64_t>(volume.options.cache_bytes,
                                                volume.device.Pool().size_bytes() / 2)) {}
+
+Result<BufferRef> BufferSource::Zeroes() {
+  const std::lock_guard lock(mutex_);
+  if (zeroes_.data() == nullptr) {
+    zeroes_ = FILER_TRY(volume_.device.Pool().Allocate(kZeroBytes));
+    std::fill_n(zeroes_.data(), kZeroBytes, std::byte{0});
+  }
+  return zeroes_;
+}
 
 Result<BufferRef> BufferSource::Allocate(std::uint64_t bytes) {
   BufferPool& pool = volume_.device.Pool();

@@ -18,10 +18,12 @@
 
 namespace filer::engine {
 
+inline constexpr std::uint32_t kZeroBytes = 64 * 1024;  // of holes, in one piece
+
 // Pool buffers for file data, and the queue by which clean blocks leave memory again.
 class BufferSource {
  public:
-  explicit BufferSource(Volume& volume);
+  explicit BufferSource(SharedVolume& volume);
 
   // A buffer of up to `bytes` (smaller, down to one block, when there is no such run). Evicts, and
   // waits for readers to let go of theirs; kNoMemory only after long waiting. No node.mutex may be
@@ -33,7 +35,9 @@ class BufferSource {
   // held.
   std::uint64_t Evict(std::uint64_t bytes);
   std::uint64_t cache_bytes_max() const { return cache_bytes_max_; }
-  // Memory is short because of dirty data: set by FileData, called without locks.
+  // One block of zeroes for all holes. Errors: kNoMemory.
+  Result<BufferRef> Zeroes();
+  // Memory is short because of dirty data: writes some of any fileset's back. Called without locks.
   std::function<void()> write_back_some;
 
  private:
@@ -43,16 +47,17 @@ class BufferSource {
     std::uint64_t count = 0;
   };
   bool TryMakeRoom(std::uint64_t bytes, int attempt);
-  Volume& volume_;
+  SharedVolume& volume_;
   std::mutex mutex_;
   std::deque<Run> queue_;
+  BufferRef zeroes_;
   std::size_t compact_at_ = 8192;
   std::uint64_t cache_bytes_max_;
 };
 
 class FileData {
  public:
-  explicit FileData(Volume& volume);
+  FileData(Volume& volume, BufferSource& buffers);
   Result<void> Start();  // before the first use: the shared block of zeroes
 
   Result<ReadResult> Read(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes,
@@ -84,6 +89,10 @@ class FileData {
   void ReclaimQueued();  // background thread
   bool HasQueuedReclaims() const;
   Result<void> FinishInterrupted();  // mount: orphans and truncations
+
+  // The fileset was rolled back or deleted: forgets what is not written, and all nodes. Those who
+  // hold some still may see them as they were.
+  void Abandon();
 
   // relatime, in memory. node.mutex held.
   void TouchAccessTime(const NodePtr& node);
@@ -145,7 +154,7 @@ class FileData {
   Result<void> ZeroEdge(const NodePtr& node, std::uint64_t from, std::uint64_t to);
 
   Volume& volume_;
-  BufferSource buffers_;
+  BufferSource& buffers_;
   BufferRef zeroes_;
   mutable std::mutex reclaim_mutex_;
   std::deque<NodePtr> reclaims_;

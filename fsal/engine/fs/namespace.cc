@@ -396,8 +396,8 @@ Result<bool> Namespace::ReadDirectory(
                                     }
                                     EntryValue& found = entry.value();
                                     batch.push_back({std::move(found.name),
-                                                     NodeId{kRootFileset, 0, found.child},
-                                                     cookie.value(), found.kind});
+                                                     volume_.IdOf(found.child), cookie.value(),
+                                                     found.kind});
                                     return batch.size() < kEntriesPerScan;
                                   }));
     for (const DirectoryEntry& entry : batch) {

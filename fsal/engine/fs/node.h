@@ -45,7 +45,7 @@ struct Node {
   InodeRecord record;             // as the user sees it; size includes unstable data
   std::uint64_t stable_size = 0;  // files: the size that may be committed now
   bool are_attributes_dirty = false;
-  bool is_dead = false;  // unlinked and not held: every operation answers kStaleHandle
+  bool is_dead = false;       // unlinked and not held: every operation answers kStaleHandle
   bool is_reclaimed = false;  // dead, and its keys are gone
   std::uint32_t holds = 0;
   Lsn last_lsn = 0;  // of the newest transaction that changed it

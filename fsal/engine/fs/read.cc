@@ -12,7 +12,6 @@
 namespace filer::engine {
 namespace {
 constexpr std::uint64_t kReadBytesMax = 16ULL << 20;
-constexpr std::uint32_t kZeroBytes = 64 * 1024;
 constexpr int kReadRetries = 64;
 constexpr std::int64_t kRelatimeNs = 24LL * 3600 * 1'000'000'000;
 }  // namespace
@@ -38,13 +37,10 @@ struct FileData::ReadPlan {
   std::vector<Piece> pieces;
 };
 
-FileData::FileData(Volume& volume) : volume_(volume), buffers_(volume) {
-  buffers_.write_back_some = [this] { WriteBackOld(0); };
-}
+FileData::FileData(Volume& volume, BufferSource& buffers) : volume_(volume), buffers_(buffers) {}
 
 Result<void> FileData::Start() {
-  zeroes_ = FILER_TRY(volume_.device.Pool().Allocate(kZeroBytes));
-  std::fill_n(zeroes_.data(), kZeroBytes, std::byte{0});
+  zeroes_ = FILER_TRY(buffers_.Zeroes());
   return Ok();
 }
 

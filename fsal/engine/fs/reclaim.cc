@@ -97,6 +97,19 @@ bool FileData::HasQueuedReclaims() const {
   return !reclaims_.empty();
 }
 
+void FileData::Abandon() {
+  for (const NodePtr& node : volume_.nodes.All()) {
+    const std::lock_guard lock(node->mutex);
+    node->is_dead = node->is_reclaimed = true;
+    DropBlocks(*node, 0, UINT64_MAX);
+    node->are_attributes_dirty = false;
+    volume_.ForgetDirty(node);
+    volume_.nodes.Erase(node->inode);
+  }
+  const std::lock_guard lock(reclaim_mutex_);
+  reclaims_.clear();
+}
+
 Result<void> FileData::FinishInterrupted() {
   std::vector<std::uint64_t> orphans;
   std::vector<std::uint64_t> truncated;

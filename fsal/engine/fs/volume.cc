@@ -1,5 +1,7 @@
 #include "fsal/engine/fs/volume.h"
 
+#include "fsal/engine/format/tree_table.h"
+
 #include <algorithm>
 #include <cstring>
 
@@ -10,32 +12,40 @@ namespace filer::engine {
 namespace {
 
 constexpr std::uint64_t kInodesReservedAhead = 4096;
-constexpr std::size_t kNodesInMemory = 200'000;
 constexpr unsigned kChangeEpochShift = 40;  // 2^40 changes per mount and inode, 2^24 mounts
 constexpr unsigned kCookieEpochShift = 36;  // stays below 2^63 for 2^27 mounts
-thread_local std::uint32_t current_door = 0;
+// A fileset that was rolled back numbers its inodes anew, above all that it had given out.
+constexpr unsigned kInodeTreeShift = 40;
+
+MountOptions OptionsOf(MountOptions options, const TreeRecord& record) {
+  if (record.kind == TreeKind::kSnapshot) options.read_only = true;
+  return options;
+}
 
 }  // namespace
 
-void SetDoor(std::uint32_t door) noexcept { current_door = door; }
-std::uint32_t CurrentDoor() noexcept { return current_door; }
-
-Volume::Volume(BlockDevice& device_in, const Clock& clock_in, const MountOptions& options_in,
-               std::unique_ptr<Store> store_in)
-    : device(device_in),
-      clock(clock_in),
-      options(options_in),
-      store(std::move(store_in)),
-      geometry(store->Geometry()),
-      epoch(store->MountEpoch()),
-      allocator(geometry.data_first_block, geometry.data_block_count),
-      nodes(kNodesInMemory) {
-  const std::vector<std::uint8_t> secret = store->HandleKey();
-  std::copy_n(secret.begin(), std::min(secret.size(), key.size()), key.begin());
-}
+Volume::Volume(SharedVolume& shared_in, const TreeRecord& record, std::unique_ptr<Store> view,
+               std::size_t nodes_max)
+    : shared(shared_in),
+      fileset(record.fileset),
+      snapshot(record.kind == TreeKind::kSnapshot ? record.id : 0),
+      device(shared.device),
+      clock(shared.clock),
+      options(OptionsOf(shared.options, record)),
+      store(std::move(view)),
+      geometry(shared.geometry),
+      epoch(shared.store->MountEpoch()),
+      key(shared.key),
+      allocator(shared.allocator),
+      nodes(nodes_max),
+      counters(shared.counters),
+      next_stamp(shared.next_stamp),
+      first_inode_(record.id == record.fileset || snapshot != 0
+                       ? 0
+                       : std::uint64_t{record.id} << kInodeTreeShift) {}
 
 Result<NodePtr> Volume::GetNode(NodeId id) {
-  if (id.fileset != kRootFileset || id.snapshot != 0 || id.inode == 0) return Errc::kStaleHandle;
+  if (id.fileset != fileset || id.snapshot != snapshot || id.inode == 0) return Errc::kStaleHandle;
   return nodes.Get(*store, id.inode);
 }
 
@@ -91,6 +101,7 @@ void Volume::TouchContent(InodeRecord& record) const {
 
 Result<void> Volume::CheckWritable() const {
   if (options.read_only) return Errc::kReadOnly;
+  if (is_retired.load(std::memory_order_acquire)) return Errc::kBusy;  // what comes next is not
   const auto health = store->Health();
   if (!health.has_value()) return Error(Errc::kReadOnly, health.error().message());
   return Ok();
@@ -118,43 +129,12 @@ Result<Lsn> Volume::Commit(Transaction transaction, std::initializer_list<Staged
   return lsn;
 }
 
-Result<void> Volume::Sync(Lsn lsn) {
-  FILER_TRY(store->Sync(lsn));
-  if (allocator.HasPending()) allocator.ReleaseDurable(store->DurableLsn());
-  return Ok();
-}
-
-Result<void> Volume::FlushDevice() {
-  if (!device.Info().has_volatile_cache) return Ok();
-  std::unique_lock lock(flush_mutex_);
-  const std::uint64_t wanted = flushes_started_ + 1;
-  while (flushes_done_ < wanted) {
-    if (is_flushing_) {
-      flush_done_.wait(lock);
-      continue;
-    }
-    is_flushing_ = true;
-    const std::uint64_t number = ++flushes_started_;
-    lock.unlock();
-    const Result<void> flushed = FlushBlocking(device);
-    counters.data_flushes.fetch_add(1, std::memory_order_relaxed);
-    lock.lock();
-    is_flushing_ = false;
-    flushes_done_ = number;
-    if (!flushed.has_value()) failed_flush_ = number;
-    flush_done_.notify_all();
-    if (!flushed.has_value()) return flushed.error();
-  }
-  if (failed_flush_ >= wanted) return Errc::kIo;
-  return Ok();
-}
-
 Result<std::uint64_t> Volume::NewInode() {
   const std::lock_guard lock(inode_mutex_);
   if (next_inode_ == 0) {
     const auto value = store->Get(CounterKey(kInodeCounter));
     if (!value.has_value()) return Error(Errc::kCorrupt, "the counter of inode numbers is gone");
-    next_inode_ = inode_limit_ = FILER_TRY(DecodeCounter(value.value()));
+    next_inode_ = inode_limit_ = std::max(FILER_TRY(DecodeCounter(value.value())), first_inode_);
   }
   if (next_inode_ == inode_limit_) {
     Transaction transaction;
@@ -164,35 +144,6 @@ Result<std::uint64_t> Volume::NewInode() {
     inode_limit_ += kInodesReservedAhead;
   }
   return next_inode_++;
-}
-
-Result<void> Volume::ReserveBlocks(std::uint64_t count, bool is_privileged) {
-  auto reserved = allocator.Reserve(count, is_privileged);
-  if (reserved.has_value() || !allocator.HasPending()) return reserved;
-  FILER_TRY(Sync(store->LastLsn()));
-  return allocator.Reserve(count, is_privileged);
-}
-
-void Volume::NotifyChange(std::initializer_list<Engine::Change> changes) const {
-  if (listener_count.load(std::memory_order_acquire) == 0) return;
-  decltype(listeners) called;
-  {
-    const std::lock_guard lock(listener_mutex);
-    called = listeners;
-  }
-  const std::uint32_t by_door = current_door;
-  for (std::uint32_t door = 0; door < called.size(); ++door) {
-    if (called[door] == nullptr || door == by_door) continue;
-    try {
-      for (const Engine::Change& change : changes) {
-        if (change.node.inode != 0) (*called[door])(change);
-      }
-    } catch (const std::exception& exception) {
-      // The change is made and stays made, whether or not a cache could be told.
-      FILER_LOG_WARN("a change was not announced to door {}: {}", door, exception.what());
-    }
-  }
-  current_door = by_door;  // a listener may have worked for its own
 }
 
 void Volume::MarkDirty(const NodePtr& node) {
@@ -226,29 +177,6 @@ bool Volume::HasDirtyNodes() const {
   return !dirty_nodes_.empty();
 }
 
-void Volume::WakeBackground() {
-  if (has_background_work.exchange(true)) return;
-  const std::lock_guard lock(background_mutex);
-  background_wake.notify_all();
-}
-
-WriteVerifier Volume::Verifier() const {
-  std::array<std::uint8_t, 16> seed{};
-  const std::uint64_t salt = verifier_salt_.load();
-  std::memcpy(seed.data(), &epoch, 8);
-  std::memcpy(seed.data() + 8, &salt, 8);
-  const std::uint64_t hash = SipHash24(key, seed);
-  WriteVerifier verifier;
-  std::memcpy(verifier.data(), &hash, 8);
-  return verifier;
-}
-
-void Volume::ChangeVerifier() { verifier_salt_.fetch_add(1); }
-
-std::uint64_t Volume::Fsid() const {
-  std::uint64_t fsid;
-  std::memcpy(&fsid, geometry.volume_uuid, 8);
-  return fsid ^ kRootFileset;
-}
+std::uint64_t Volume::Fsid() const { return VolumeFsid(geometry, fileset, snapshot); }
 
 }  // namespace filer::engine

@@ -157,8 +157,8 @@ class Store {
   virtual Result<void> Close() = 0;
 
   virtual StoreGeometry Geometry() const = 0;
-  virtual std::uint64_t MountEpoch()
-      const = 0;  // +1 per writable Open, durable before Open returns; never repeats
+  virtual std::uint64_t MountEpoch() const = 0;  // +1 per writable Open and per roll-back, durable
+                                                 // before they return; never repeats
   virtual std::string VolumeName() const = 0;
   virtual std::vector<std::uint8_t> HandleKey()
       const = 0;  // 16 secret bytes made at format, for handle MACs

@@ -197,6 +197,7 @@ Result<void> StoreImpl::RunCheckpoint(Reason reason, const Edit& edit) {
   root.log_head_position = cut.position;
   root.log_head_prev_crc32c = cut.prev_crc32c;
   root.is_clean = reason == Reason::kClose ? 1 : 0;
+  if (std::exchange(is_mount_epoch_due_, false)) root.mount_epoch += 1;
   WrittenCut done;
   const auto write = [&]() -> Result<void> {
     if (has_tree) done = FILER_TRY(WriteCut(frozen, root));
@@ -209,6 +210,7 @@ Result<void> StoreImpl::RunCheckpoint(Reason reason, const Edit& edit) {
     return error;
   }
   root_ = root;
+  mount_epoch_.store(root.mount_epoch, std::memory_order_release);
   if (has_tree) Thaw(frozen, done);
   log_->Trim(cut.position);
   return Ok();

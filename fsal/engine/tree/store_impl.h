@@ -193,7 +193,8 @@ class StoreImpl final : public Store, public Trees {
   const VolumeLayout layout_;
   const VolumeUuid uuid_;
   const std::uint64_t dirty_count_max_;
-  std::uint64_t mount_epoch_ = 0;
+  std::atomic<std::uint64_t> mount_epoch_{0};
+  bool is_mount_epoch_due_ = false;  // checkpoint_mutex_
   std::uint64_t recovered_groups_ = 0;
 
   mutable NodeReader reader_;

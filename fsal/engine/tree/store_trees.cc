@@ -308,6 +308,7 @@ Result<TreeId> StoreImpl::RollBack(TreeId live) {
     found->SetSharedEpoch(to->record.epoch);
     id = AddTree(std::move(record)).id;
     has_reclaims_.store(true, std::memory_order_release);
+    is_mount_epoch_due_ = true;
     return Ok();
   }));
   return id;

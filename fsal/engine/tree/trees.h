@@ -46,7 +46,8 @@ class Trees {
   // Errors: kBusy (holds, clones, or snapshots of a fileset), kInvalidArgument (the first fileset).
   virtual Result<void> Delete(TreeId id) = 0;
   // The fileset becomes what its newest snapshot is: under a new id, which is returned; commits to
-  // the old one say kStaleHandle. Errors: kNotFound (no snapshot).
+  // the old one say kStaleHandle. MountEpoch() grows: what is numbered by it must not come again.
+  // Errors: kNotFound (no snapshot).
   virtual Result<TreeId> RollBack(TreeId live) = 0;
 
   // A bounded step of giving back what deleted trees held. `freed`: blocks of the data area that
