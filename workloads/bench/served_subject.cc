@@ -148,7 +148,7 @@ class ServedSubject final : public Subject {
     for (int attempt = 0;; ++attempt) {
       const auto status = client.Call("status", Json::object(), std::chrono::seconds(5));
       if (status.has_value()) return CountersIn(status.assume_value());
-      if (!(status.assume_error() == Errc::kRefused) || attempt == 1000) {
+      if (!(status.assume_error() == Errc::kBusy) || attempt == 1000) {
         return Explain(status.assume_error());
       }
       std::this_thread::sleep_for(std::chrono::milliseconds(10));

@@ -30,6 +30,34 @@ TEST(RpcDispatch, RefusesDeepNesting) {
   EXPECT_NE(RpcDispatch(Methods(), line).find("too large"), std::string::npos);
 }
 
+TEST(RpcDispatch, TellsTheCauseOfAnError) {
+  const auto cause = [](const std::string& line) {
+    return Json::parse(RpcDispatch(Methods(), line))["error"]["data"]["cause"].get<std::string>();
+  };
+  EXPECT_EQ(cause(R"({"id":1,"method":"fail"})"), "no space left");
+  EXPECT_EQ(cause(R"({"id":1,"method":"none"})"), "not supported");
+  EXPECT_EQ(cause(R"({"id":1,"method":"echo","params":3})"), "invalid argument");
+  EXPECT_EQ(cause("x"), "invalid argument");
+}
+
+TEST(RpcDispatch, AnswersWhoeverCalledAMethodThatThrows) {
+  RpcMethods methods;
+  methods["throw"] = [](const Json& params) -> Result<Json> { return params.at("missing"); };
+  const Json answer = Json::parse(RpcDispatch(methods, R"({"id":7,"method":"throw"})"));
+  EXPECT_EQ(answer["id"], 7);
+  EXPECT_TRUE(answer.contains("error"));
+}
+
+TEST(RpcDispatch, RefusesToSayMoreThanALineHolds) {
+  RpcMethods methods;
+  methods["much"] = [](const Json&) -> Result<Json> {
+    return Json{{"text", std::string(kRpcLineBytesMax, 'x')}};
+  };
+  const std::string answer = RpcDispatch(methods, R"({"id":7,"method":"much"})");
+  EXPECT_LT(answer.size(), 1000u);
+  EXPECT_NE(answer.find("too long"), std::string::npos);
+}
+
 TEST(RpcServer, ServesSeveralClientsAndReportsErrors) {
   const std::string path = testing::TempDir() + "rpc_" + std::to_string(::getpid());
   auto server = RpcServer::Listen(path, Methods());
