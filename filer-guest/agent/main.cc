@@ -1,5 +1,6 @@
 // filer-agent: brings the filer's services up and down, in the guest (as its first process) or on
-// the host, and answers JSON-RPC: hello, configure, health, logs, shutdown.
+// the host, and answers JSON-RPC: hello, configure, health, logs, engine (a call of the engine's
+// own methods), shutdown.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -15,6 +16,7 @@
 #include "base/json_rpc.h"
 #include "base/log.h"
 #include "filer-guest/agent/children.h"
+#include "filer-guest/agent/engine_call.h"
 #include "filer-guest/agent/guest_boot.h"
 #include "filer-guest/agent/machine_control.h"
 #include "filer-guest/agent/port_server.h"
@@ -68,6 +70,9 @@ RpcMethods MethodsOf(Supervisor& supervisor, Children& children, const std::stri
   methods["configure"] = [&supervisor](const Json& params) { return supervisor.Configure(params); };
   methods["health"] = [&supervisor](const Json&) -> Result<Json> { return supervisor.Health(); };
   methods["logs"] = [&children](const Json& params) { return Logs(children, params); };
+  methods["engine"] = RpcWaiting([&supervisor](const Json& params) -> Result<Json> {
+    return CallEngine(FILER_TRY(supervisor.EngineSocket()), params);
+  });
   methods["shutdown"] = [&supervisor](const Json&) -> Result<Json> {
     supervisor.RequestShutdown();
     return Json{{"state", "stopping"}};

@@ -58,6 +58,8 @@ Result<bool> PortServer::ReadSome(LineSplitter& splitter) {
 }
 
 void PortServer::Answer(const std::string& response) {
+  if (response.empty()) return;
+  const MutexLock lock(answer_mutex_);
   const std::string line = response + "\n";
   const auto deadline = std::chrono::steady_clock::now() + kAnswerTimeout;
   std::size_t sent = 0;
@@ -82,9 +84,12 @@ Result<void> PortServer::Run() {
     while (splitter.Next(line)) {
       // Clients send an empty line first, to end what another one had left unfinished.
       if (line.text.empty() && !line.is_too_long) continue;
-      const std::string response =
-          line.is_too_long ? RpcDispatch(methods_, "too long") : RpcDispatch(methods_, line.text);
-      if (!response.empty()) Answer(response);
+      RpcRequest request = RpcParse(methods_, line.is_too_long ? "too long" : line.text);
+      if (request.method == nullptr || !request.method->may_wait) {
+        Answer(RpcRun(request));
+      } else {
+        workers_.Run(std::move(request), [this](const std::string& response) { Answer(response); });
+      }
     }
   }
   return Ok();

@@ -87,6 +87,12 @@ Json Supervisor::Health() {
   return health;
 }
 
+Result<std::string> Supervisor::EngineSocket() {
+  const MutexLock lock(mutex_);
+  if (config_ == nullptr) return Error(Errc::kNotRunning, "the filer is not configured yet");
+  return config_->status_socket;
+}
+
 void Supervisor::RequestShutdown() {
   const MutexLock lock(mutex_);
   if (is_stopping_.exchange(true, std::memory_order_relaxed)) return;

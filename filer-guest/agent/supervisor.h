@@ -96,6 +96,8 @@ class Supervisor {
   Result<Json> Configure(const Json& params);
   // {state, error, services, engine}
   Json Health();
+  // Where the engine answers. Errors: kNotRunning before `configure`.
+  Result<std::string> EngineSocket();
   // Asks for the ordered stop and returns at once; IsStopped says when it is done.
   void RequestShutdown();
   bool IsStopped() const { return is_stopped_.load(std::memory_order_acquire); }

@@ -8,9 +8,11 @@
 
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <thread>
 
 #include "filer-guest/agent/children.h"
+#include "filer-guest/agent/engine_call.h"
 #include "filer-guest/agent/huge_pages.h"
 #include "filer-guest/agent/modules.h"
 #include "filer-guest/agent/network.h"
@@ -121,6 +123,76 @@ TEST(PortServer, AnswersAndSurvivesGarbage) {
   server.Stop();
   serving.join();
   ::close(ends[1]);
+}
+
+// A call that hangs keeps nobody else from an answer, and its own comes when it is done.
+TEST(PortServer, AnswersBesideMethodsThatWait) {
+  int ends[2];
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends), 0);
+  std::promise<void> release;
+  const std::shared_future<void> released = release.get_future().share();
+  RpcMethods methods;
+  methods["echo"] = [](const Json& params) -> Result<Json> { return params; };
+  methods["hang"] = RpcWaiting([released](const Json&) -> Result<Json> {
+    released.wait();
+    return Json{{"done", true}};
+  });
+  PortServer server(UniqueFd(ends[0]), methods);
+  std::thread serving([&server] { EXPECT_TRUE(server.Run().has_value()); });
+  RpcClient first{UniqueFd(::dup(ends[1]))};
+  EXPECT_EQ(first.Call("hang", Json::object(), milliseconds(50)).error(), Errc::kTimedOut);
+  RpcClient second{UniqueFd(::dup(ends[1]))};
+  EXPECT_TRUE(second.Call("echo", Json::object(), std::chrono::seconds(20)).has_value());
+  // More than it takes: an answer, too.
+  Result<Json> refused = Error(Errc::kTimedOut);
+  for (int call = 0; call < 20 && refused.error() == Errc::kTimedOut; ++call) {
+    refused = second.Call("hang", Json::object(), milliseconds(50));
+    ASSERT_FALSE(refused.has_value());
+  }
+  EXPECT_EQ(refused.error(), Errc::kBusy);
+  release.set_value();
+  EXPECT_TRUE(second.Call("echo", Json::object(), std::chrono::seconds(20)).has_value());
+  server.Stop();
+  serving.join();
+  ::close(ends[1]);
+}
+
+std::string EngineSocketPath() { return "/tmp/nm-engine-" + std::to_string(::getpid()) + ".sock"; }
+
+TEST(CallEngine, BringsTheEnginesAnswersAndErrors) {
+  RpcMethods methods;
+  methods["echo"] = [](const Json& params) -> Result<Json> { return params; };
+  methods["fail"] = [](const Json&) -> Result<Json> {
+    return Error(Errc::kExists, "there is one");
+  };
+  const std::string path = EngineSocketPath();
+  EXPECT_EQ(CallEngine(path, {{"method", "echo"}}).error(), Errc::kNotRunning);
+  const auto engine = RpcServer::Listen(path, std::move(methods)).value();
+  EXPECT_EQ(CallEngine(path, {{"method", "echo"}, {"params", {{"a", 1}}}}).value()["a"], 1);
+  const auto failed = CallEngine(path, {{"method", "fail"}});
+  EXPECT_EQ(failed.error(), Errc::kExists);
+  EXPECT_EQ(failed.error().message(), "there is one");
+  EXPECT_EQ(CallEngine(path, {{"method", "none"}}).error(), Errc::kNotSupported);
+  for (const char* bad :
+       {"{}", R"({"method":1})", R"({"method":"echo","params":[]})",
+        R"({"method":"echo","timeout_ms":0})", R"({"method":"echo","timeout_ms":-1})",
+        R"({"method":"echo","timeout_ms":60001})", R"({"method":"echo","timeout_ms":"1"})"}) {
+    EXPECT_EQ(CallEngine(path, Json::parse(bad)).error(), Errc::kInvalidArgument) << bad;
+  }
+}
+
+TEST(CallEngine, GivesUpOnAnEngineThatHangs) {
+  std::promise<void> release;
+  RpcMethods methods;
+  methods["hang"] =
+      RpcWaiting([released = release.get_future().share()](const Json&) -> Result<Json> {
+        released.wait();
+        return Json::object();
+      });
+  const auto engine = RpcServer::Listen(EngineSocketPath(), std::move(methods)).value();
+  EXPECT_EQ(CallEngine(EngineSocketPath(), {{"method", "hang"}, {"timeout_ms", 50u}}).error(),
+            Errc::kTimedOut);
+  release.set_value();
 }
 
 ChildSpec Shell(const TemporaryFolder& folder, const std::string& script) {
