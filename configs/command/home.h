@@ -31,6 +31,7 @@ struct Home {
   }
   std::string AgentSocket() const { return Run() + "/agent.sock"; }
   std::string FilerFolder() const { return Run() + "/f"; }  // host mode: of Ganesha and Samba
+  std::string EngineSocket() const { return FilerFolder() + "/engine.sock"; }  // host mode
 };
 
 // The home at `path`, without symbolic links: the kernel's mount table and the command lines of

@@ -13,6 +13,7 @@
 namespace filer::command {
 namespace {
 constexpr auto kAnswerTimeout = std::chrono::seconds(5);
+constexpr auto kAgentSlack = std::chrono::seconds(2);
 constexpr auto kDeathPatience = std::chrono::milliseconds(500);
 constexpr auto kDeathPoll = std::chrono::milliseconds(10);
 
@@ -55,6 +56,18 @@ Result<Json> CallBridge(const Home& home, const std::string& method, const Json&
 Result<Json> CallKeeper(const Home& home, const std::string& method, const Json& params) {
   RpcClient client = FILER_TRY(RpcClient::Connect(home.KeeperControl()));
   return client.Call(method, params, kAnswerTimeout);
+}
+
+Result<Json> CallEngine(const Home& home, const RunningState& state, const std::string& method,
+                        const Json& params, std::chrono::milliseconds timeout) {
+  if (state.mode == "host") {
+    RpcClient client = FILER_TRY(RpcClient::Connect(home.EngineSocket()));
+    return client.Call(method, params, timeout);
+  }
+  // The agent's own deadline comes first: its channel must be free for the next command.
+  return guest::CallAgent(home.AgentSocket(), "engine",
+                          {{"method", method}, {"params", params}, {"timeout_ms", timeout.count()}},
+                          timeout + kAgentSlack);
 }
 
 std::string Liveness::BridgeState() const {

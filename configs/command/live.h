@@ -17,6 +17,13 @@ Result<Json> CallBridge(const Home& home, const std::string& method,
 Result<Json> CallKeeper(const Home& home, const std::string& method,
                         const Json& params = Json::object());
 
+// One call to the engine of a running filer, wherever it runs (fsal/engine-control/methods.cc has
+// what it answers). Returns a few seconds after `timeout` at most. Errors: kNotRunning, kTimedOut;
+// kNotSupported when this engine has no such method; the engine's own.
+Result<Json> CallEngine(const Home& home, const RunningState& state, const std::string& method,
+                        const Json& params = Json::object(),
+                        std::chrono::milliseconds timeout = std::chrono::seconds(10));
+
 // What runs of a recorded filer.
 struct Liveness {
   bool is_bridge_running = false;  // its keeper is there, and it serves

@@ -2,13 +2,14 @@
 
 #include <spdlog/sinks/base_sink.h>
 
-#include <array>
 #include <chrono>
 #include <mutex>
 #include <thread>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fsal/engine-control/control.h"
+#include "fsal/engine-control/volume_methods.h"
 #include "fsal/engine/device/open_device.h"
 #include "fsal/posix-door/door.h"
 
@@ -38,57 +39,10 @@ class GaneshaSink final : public spdlog::sinks::base_sink<std::mutex> {
   }
 };
 
-std::string ToHex(std::span<const std::uint8_t> bytes) {
-  std::string text;
-  for (const std::uint8_t byte : bytes) text += fmt::format("{:02x}", byte);
-  return text;
-}
-
-Json ToJson(const engine::EngineCounters& counters) {
-  return {{"reads", counters.reads},
-          {"read_bytes", counters.read_bytes},
-          {"writes", counters.writes},
-          {"write_bytes", counters.write_bytes},
-          {"commits", counters.commits},
-          {"metadata_changes", counters.metadata_changes},
-          {"copied_read_bytes", counters.copied_read_bytes},
-          {"copied_write_bytes", counters.copied_write_bytes},
-          {"cache_hit_blocks", counters.cache_hit_blocks},
-          {"cache_miss_blocks", counters.cache_miss_blocks},
-          {"dirty_bytes", counters.dirty_bytes},
-          {"cached_bytes", counters.cached_bytes},
-          {"log_groups", counters.log_groups},
-          {"log_transactions", counters.log_transactions},
-          {"checkpoints", counters.checkpoints},
-          {"recovered_groups", counters.recovered_groups},
-          {"free_blocks", counters.free_blocks},
-          {"inodes", counters.inodes}};
-}
-
-// "/a//b/" -> "a", "b". Errors: kInvalidName for ".", ".." and what is not absolute.
-Result<std::vector<std::string>> SplitPath(const std::string& path) {
-  if (path.empty() || path.front() != '/') {
-    return Error(Errc::kInvalidName, "'" + path + "': a path inside the volume starts with /");
-  }
-  std::vector<std::string> parts;
-  for (std::size_t begin = 0; begin < path.size();) {
-    const std::size_t end = std::min(path.find('/', begin), path.size());
-    std::string part = path.substr(begin, end - begin);
-    begin = end + 1;
-    if (part.empty()) continue;
-    if (part == "." || part == "..") {
-      return Error(Errc::kInvalidName,
-                   "'" + path + "': . and .. have no place in an export's path");
-    }
-    parts.push_back(std::move(part));
-  }
-  return parts;
-}
-
 }  // namespace
 
 struct EngineHost::Parts {
-  std::unique_ptr<RpcServer> status_socket;
+  std::unique_ptr<control::ControlServer> control;
   std::string spec;
   engine::OpenedDevice volume;
   std::unique_ptr<engine::Engine> engine;
@@ -109,7 +63,7 @@ std::string EngineHost::error() const {
 
 Result<void> EngineHost::Start(const nearmetal_config& config) {
   if (engine() != nullptr) return Ok();
-  if (config.status_socket != nullptr) FILER_TRY(StartStatusSocket(config.status_socket));
+  if (config.status_socket != nullptr) FILER_TRY(StartControl(config.status_socket));
   auto started = StartEngine(config);
   {
     MutexLock lock(mutex_);
@@ -150,12 +104,12 @@ Result<void> EngineHost::StartEngine(const nearmetal_config& config) {
   return Ok();
 }
 
-Result<void> EngineHost::StartStatusSocket(const std::string& path) {
-  if (parts_->status_socket != nullptr) return Ok();
-  RpcMethods methods;
-  methods["status"] = [this](const Json&) -> Result<Json> { return StatusReport(); };
-  methods["mkdir"] = [this](const Json& params) { return MakeDirectory(params); };
-  parts_->status_socket = FILER_TRY(RpcServer::Listen(path, std::move(methods)));
+Result<void> EngineHost::StartControl(const std::string& path) {
+  if (parts_->control != nullptr) return Ok();
+  RpcMethods own;
+  own["status"] = [this](const Json&) -> Result<Json> { return StatusReport(); };
+  parts_->control = FILER_TRY(control::ControlServer::Listen(
+      path, {[this] { return engine(); }, [this] { return error(); }}, std::move(own)));
   return Ok();
 }
 
@@ -190,7 +144,7 @@ bool EngineHost::WaitForPinnedReads() const noexcept {
 }
 
 void EngineHost::Stop() noexcept {
-  parts_->status_socket.reset();
+  parts_->control.reset();
   parts_->posix_door.reset();
   if (parts_->engine == nullptr) return;
   try {
@@ -263,9 +217,9 @@ void EngineHost::DescribeEngine(const engine::Engine& engine, Json& report) cons
   engine::EngineCounters counters = engine.Counters();
   counters.copied_read_bytes += copies_.read_bytes.load(std::memory_order_relaxed);
   report["volume"] = engine.VolumeName();
-  report["uuid"] = ToHex(engine.VolumeUuid());
+  report["uuid"] = control::UuidText(engine);
   report["transport"] = parts_->volume.transport;
-  report["counters"] = ToJson(counters);
+  report["counters"] = control::ToJson(counters);
   report["pinned_reads"] = copies_.pinned_reads.load(std::memory_order_relaxed);
   const ReplyBudget::Usage replies = reply_budget_.GetUsage();
   const ReplyBudget::Limits limits = reply_budget_.GetLimits();
@@ -280,64 +234,10 @@ void EngineHost::DescribeEngine(const engine::Engine& engine, Json& report) cons
                       {"interrupts", bridge.interrupts}};
 }
 
-// {"path": "/a/b", "mode": 493}: makes the last part if it is missing.
-Result<Json> EngineHost::MakeDirectory(const Json& params) {
-  engine::Engine* engine = this->engine();
-  if (engine == nullptr) return Error(Errc::kNotRunning, "no volume: " + error());
-  if (!params.contains("path") || !params["path"].is_string()) {
-    return Error(Errc::kInvalidArgument, "mkdir: params.path is missing");
-  }
-  const auto parts = FILER_TRY(SplitPath(params["path"].get<std::string>()));
-  const Json mode = params.value("mode", Json(0755));
-  if (!mode.is_number_unsigned() || mode.get<std::uint64_t>() > 07777) {
-    return Error(Errc::kInvalidArgument, "mkdir: params.mode is no mode");
-  }
-  if (parts.empty()) return Json{{"created", false}};
-  engine::SetDoor(0);
-  engine::NodeId directory = engine->Root();
-  for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
-    const auto found = FILER_TRY(engine->Lookup(directory, parts[i]));
-    directory = found.id;
-  }
-  engine::CreateOptions options;
-  options.kind = engine::NodeKind::kDirectory;
-  options.attributes.mode = mode.get<std::uint32_t>();
-  engine::Caller root;
-  root.is_trusted = true;
-  const auto created = engine->Create(root, directory, parts.back(), options);
-  if (created.has_value()) return Json{{"created", true}};
-  if (!(created.assume_error() == Errc::kExists)) return created.assume_error();
-  const auto existing = FILER_TRY(engine->Lookup(directory, parts.back()));
-  if (existing.kind != engine::NodeKind::kDirectory) {
-    return Error(Errc::kNotDirectory, params["path"].get<std::string>() + " is no folder");
-  }
-  return Json{{"created", false}};
-}
-
 void UseGaneshaLog() {
   auto logger = std::make_shared<spdlog::logger>("nearmetal", std::make_shared<GaneshaSink>());
   logger->set_level(spdlog::level::debug);  // Ganesha's own level decides
   spdlog::set_default_logger(std::move(logger));
-}
-
-Result<engine::Attributes> FindDirectory(engine::Engine& engine, const std::string& path) {
-  engine::Attributes node = FILER_TRY(engine.GetAttributes(engine.Root()));
-  std::string walked;
-  for (const std::string& part : FILER_TRY(SplitPath(path))) {
-    walked += "/" + part;
-    const auto found = engine.Lookup(node.id, part);
-    if (!found.has_value()) {
-      return Error(found.assume_error().code(), "folder " + walked + " in volume " +
-                                                    engine.VolumeName() + ": " +
-                                                    found.assume_error().message());
-    }
-    node = found.assume_value();
-    if (node.kind != engine::NodeKind::kDirectory) {
-      return Error(Errc::kNotDirectory, walked + " in volume " + engine.VolumeName() +
-                                            " is no folder, so it cannot be exported");
-    }
-  }
-  return node;
 }
 
 }  // namespace filer::ganesha

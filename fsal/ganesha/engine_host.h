@@ -1,5 +1,5 @@
-// engine_host.h: the one engine of this process: device, engine, POSIX door and status socket, from
-// the server's configuration to its end.
+// engine_host.h: the one engine of this process: device, engine, POSIX door and control socket,
+// from the server's configuration to its end.
 //
 // Threads: Start and Stop run on Ganesha's start-up and shutdown thread; the rest from any thread.
 // Never destroyed: threads of EAL and of Ganesha may outlive the process's static destructors.
@@ -31,7 +31,7 @@ class EngineHost {
  public:
   static EngineHost& Instance() noexcept;
 
-  // Opens the status socket, the device and the engine, then the POSIX door. The status socket
+  // Opens the control socket, the device and the engine, then the POSIX door. The control socket
   // stays up and tells the error when the rest fails. Blocking. Errors: those of the device and of
   // Engine::Mount; kConfigInvalid.
   Result<void> Start(const nearmetal_config& config);
@@ -61,10 +61,9 @@ class EngineHost {
 
   EngineHost();
   Result<void> StartEngine(const nearmetal_config& config);
-  Result<void> StartStatusSocket(const std::string& path);
+  Result<void> StartControl(const std::string& path);
   void StartPosixDoor(const std::string& mount_point);
   void DescribeEngine(const engine::Engine& engine, Json& report) const;
-  Result<Json> MakeDirectory(const Json& params);
   bool WaitForPinnedReads() const noexcept;
 
   std::atomic<engine::Engine*> engine_{nullptr};  // owned by parts_
@@ -78,9 +77,5 @@ class EngineHost {
 
 // Sends spdlog's lines into Ganesha's log, so that there is one.
 void UseGaneshaLog();
-
-// Finds a directory by its path inside the volume. ".." and symbolic links are refused. Errors:
-// kNotFound with a line that says which part is missing; kNotDirectory; kInvalidName.
-Result<engine::Attributes> FindDirectory(engine::Engine& engine, const std::string& path);
 
 }  // namespace filer::ganesha

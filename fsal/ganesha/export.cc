@@ -1,5 +1,6 @@
 // export.cc: an EXPORT block: a directory inside the volume, with an id that is part of every
 // handle given out under it.
+#include "fsal/engine-control/volume_path.h"
 #include "fsal/ganesha/attributes.h"
 #include "fsal/ganesha/change_listener.h"
 #include "fsal/ganesha/object.h"
@@ -33,7 +34,7 @@ fsal_status_t LookupPath(fsal_export* base, const char* path, fsal_obj_handle** 
     const Export& exported = ToExport(base);
     const bool is_root = exported.path == path;
     const auto node = FILER_TRY_STATUS(is_root ? TheEngine().GetAttributes(ToNodeId(exported.root))
-                                               : FindDirectory(TheEngine(), path));
+                                               : control::FindDirectory(TheEngine(), path));
     return ReturnHandle(node, handle_out, attributes_out);
   });
 }
@@ -96,7 +97,7 @@ Result<Export*> NewExport(fsal_module* module, std::uint16_t id, const std::stri
   if (host.engine() == nullptr) {
     return Error(Errc::kNotRunning, "no volume: " + host.error());
   }
-  const auto root = FILER_TRY(FindDirectory(*host.engine(), path));
+  const auto root = FILER_TRY(control::FindDirectory(*host.engine(), path));
   auto exported = std::make_unique<Export>();
   exported->id = id;
   exported->path = path;

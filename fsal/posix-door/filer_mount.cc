@@ -1,5 +1,6 @@
 // filer-mount: mounts a volume on this machine, without NFS or SMB. For tests and administrators.
 //   filer-mount DEVICE MOUNTPOINT [--foreground] [--read-only] [--page-cache] [--memory-mb N]
+//              [--control SOCKET]
 // DEVICE: file:/path/volume.img, vhost_user:/path.sock, pci:... (fsal/engine/device/open_device.h).
 // Returns when the mount serves (exit code 0) or failed (1, one line on stderr; 2 for usage);
 // SIGTERM, SIGINT, or an unmount by anybody ends it cleanly.
@@ -18,6 +19,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "fsal/engine-control/control.h"
 #include "fsal/engine/device/open_device.h"
 #include "fsal/engine/engine.h"
 #include "fsal/posix-door/door.h"
@@ -32,6 +34,7 @@ struct Arguments {
   bool is_read_only = false;
   bool uses_page_cache = false;
   std::uint64_t memory_mb = 256;
+  std::string control;  // socket; empty: none
 };
 
 // Tells whoever started us that the mount serves: at once in the foreground, through a pipe
@@ -75,6 +78,11 @@ Result<void> Serve(const Arguments& arguments, StartReport& report) {
   mount_options.read_only = arguments.is_read_only;
   auto engine = FILER_TRY(engine::Engine::Mount(*opened.device, SystemClock(), mount_options));
   {
+    std::unique_ptr<control::ControlServer> control;  // gone before the volume is unmounted
+    if (!arguments.control.empty()) {
+      control = FILER_TRY(control::ControlServer::Listen(arguments.control,
+                                                         {[&engine] { return engine.get(); }, {}}));
+    }
     posix_door::PosixDoorOptions options;
     options.is_read_only = arguments.is_read_only;
     options.uses_page_cache = arguments.uses_page_cache;
@@ -151,6 +159,8 @@ int Main(int argc, char** argv) {
                "let the kernel cache data: shared mappings work; only without other doors");
   app.add_option("--memory-mb", arguments.memory_mb, "for buffers and caches")
       ->check(CLI::Range(64, 1 << 20));
+  app.add_option("--control", arguments.control,
+                 "answer questions about the volume on this Unix socket (JSON-RPC)");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -158,6 +168,9 @@ int Main(int argc, char** argv) {
   }
   std::error_code no_throw;
   arguments.mount_point = std::filesystem::absolute(arguments.mount_point, no_throw).string();
+  if (!arguments.control.empty()) {
+    arguments.control = std::filesystem::absolute(arguments.control, no_throw).string();
+  }
 
   // Before any thread starts, so that all of them leave these signals to sigwait.
   const sigset_t signals = EndSignals();

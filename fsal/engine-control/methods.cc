@@ -1,0 +1,27 @@
+// The table of control methods. A new one is a row here and a function: its parameters are checked
+// by the row (params.h), and its errors reach the command with their cause.
+//
+//   {"snapshot.create", {RequiredText("name", 63)}, SnapshotCreate, kMayWait},
+#include "fsal/engine-control/control.h"
+#include "fsal/engine-control/volume_methods.h"
+#include "fsal/engine-control/volume_path.h"
+
+namespace filer::control {
+namespace {
+
+constexpr bool kMayWait = true;  // for the volume; else it answers from memory
+
+}  // namespace
+
+const std::vector<ControlMethod>& EngineMethods() {
+  static const std::vector<ControlMethod> kMethods = {
+      {"mkdir",
+       {RequiredText("path", 4096), OptionalCount("mode", 0, 07777)},
+       MakeDirectory,
+       kMayWait},
+      {"volume.show", {}, ShowVolume},
+  };
+  return kMethods;
+}
+
+}  // namespace filer::control
