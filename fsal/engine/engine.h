@@ -26,6 +26,7 @@
 #include "base/result.h"
 #include "fsal/engine/device/block_device.h"
 #include "fsal/engine/device/buffer_pool.h"
+#include "fsal/engine/statistics.h"
 
 namespace filer::engine {
 
@@ -316,6 +317,7 @@ class Engine {
   virtual void SetChangeListener(std::uint32_t door, ChangeListener listener) = 0;
 
   virtual EngineCounters Counters() const = 0;
+  virtual EngineStatistics Statistics() const = 0;
   // Whether changes can still be made durable. Once they cannot (the log failed: the disk is full, the device is gone), every change is
   // refused with kReadOnly until the volume is mounted again; what is durable is still read. Errors: kIo with the reason, for a person.
   virtual Result<void> Health() const = 0;

@@ -220,6 +220,7 @@ void EngineHost::DescribeEngine(const engine::Engine& engine, Json& report) cons
   report["uuid"] = control::UuidText(engine);
   report["transport"] = parts_->volume.transport;
   report["counters"] = control::ToJson(counters);
+  report["statistics"] = control::ToJson(engine.Statistics());
   report["pinned_reads"] = copies_.pinned_reads.load(std::memory_order_relaxed);
   const ReplyBudget::Usage replies = reply_budget_.GetUsage();
   const ReplyBudget::Limits limits = reply_budget_.GetLimits();

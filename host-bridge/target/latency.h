@@ -1,6 +1,5 @@
 // latency.h: how long requests take inside the bridge, from their descriptors to their used
-// element, per operation. In ticks of the processor's counter, in buckets of 1/8 of a power of two:
-// 6% wide on either side.
+// element, per operation.
 //
 // Where the backend works by the processor alone (null, memory) a request takes some hundred
 // nanoseconds, and two readings of the counter would be seen: there one poll round of sixteen is
@@ -9,25 +8,16 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <cstdint>
 #include <vector>
 
+#include "base/latency.h"
 #include "host-bridge/target/counter.h"
 
 namespace filer::bridge {
 
-// The processor's time stamp counter.
-inline std::uint64_t ReadTicks() { return __builtin_ia32_rdtsc(); }
-// Of a number of ticks. Measured against CLOCK_MONOTONIC since this process started: good after the
-// first millisecond.
-double TicksPerNs();
-
-class LatencyHistogram {
+class LatencyHistogram : public LatencyBuckets {
  public:
-  static constexpr std::uint32_t kSubBits = 3;
-  static constexpr std::uint32_t kBucketCount = (64 - kSubBits + 1) << kSubBits;
-
   void Add(std::uint64_t ticks) { buckets_[BucketOf(ticks)].Add(1); }
 
   void AddAll(const LatencyHistogram& other) {
@@ -41,21 +31,6 @@ class LatencyHistogram {
   };
   // Those that are not empty, by rising time.
   std::vector<Bucket> Read() const;
-
-  static constexpr std::uint32_t BucketOf(std::uint64_t ticks) {
-    const auto width = static_cast<std::uint32_t>(std::bit_width(ticks));
-    if (width <= kSubBits) return static_cast<std::uint32_t>(ticks);
-    const std::uint32_t shift = width - kSubBits - 1;
-    const auto sub = static_cast<std::uint32_t>(ticks >> shift) & ((1U << kSubBits) - 1);
-    return ((shift + 1) << kSubBits) + sub;
-  }
-  // The largest number of ticks in a bucket.
-  static constexpr std::uint64_t UpperTicks(std::uint32_t bucket) {
-    if (bucket < (1U << kSubBits)) return bucket;
-    const std::uint32_t shift = (bucket >> kSubBits) - 1;
-    const std::uint64_t first = std::uint64_t{(1U << kSubBits) + (bucket & ((1U << kSubBits) - 1))};
-    return (first << shift) + ((std::uint64_t{1} << shift) - 1);
-  }
 
  private:
   std::array<Counter, kBucketCount> buckets_;

@@ -19,10 +19,11 @@ EngineImpl::EngineImpl(BlockDevice& device, const Clock& clock, const MountOptio
   };
 }
 
-Result<void> EngineImpl::Start() {
+Result<void> EngineImpl::Start(std::int64_t begin_ns) {
   shared_.allocator.Start(shared_.store->UsedBlocks());
   FILER_TRY(systems_.Start());
   background_.Start();
+  mount_ns_ = shared_.clock.MonotonicNs() - begin_ns;
   return Ok();
 }
 

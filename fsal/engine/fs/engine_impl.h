@@ -15,7 +15,8 @@ class EngineImpl final : public Engine {
   EngineImpl(BlockDevice& device, const Clock& clock, const MountOptions& options,
              std::unique_ptr<Store> store);
 
-  Result<void> Start();
+  // The mount has begun at `begin_ns` of the clock.
+  Result<void> Start(std::int64_t begin_ns);
 
   Result<void> Unmount() override;
   NodeId Root() const override { return {kRootFileset, 0, kRootInode}; }
@@ -139,6 +140,11 @@ class EngineImpl final : public Engine {
   }
   void SetChangeListener(std::uint32_t door, ChangeListener listener) override;
   EngineCounters Counters() const override;
+  EngineStatistics Statistics() const override {
+    EngineStatistics statistics = StatisticsOf(shared_);
+    statistics.mount_ns = mount_ns_;
+    return statistics;
+  }
   Result<void> Health() const override { return shared_.store->Health(); }
 
  private:
@@ -151,6 +157,7 @@ class EngineImpl final : public Engine {
   FileSystems systems_;
   LockTable locks_;
   HandleCodec handles_;
+  std::int64_t mount_ns_ = 0;
   Background background_;  // last: its threads use the others
 };
 

@@ -24,6 +24,7 @@ Result<void> Engine::Format(BlockDevice& device, const FormatOptions& options) {
 
 Result<std::unique_ptr<Engine>> Engine::Mount(BlockDevice& device, const Clock& clock,
                                               const MountOptions& options) {
+  const std::int64_t begin_ns = clock.MonotonicNs();
   MountOptions adjusted = options;
   if (device.Info().is_read_only) adjusted.read_only = true;
   StoreOpenOptions store_options;
@@ -31,7 +32,7 @@ Result<std::unique_ptr<Engine>> Engine::Mount(BlockDevice& device, const Clock& 
   store_options.run_of = RunOfPair;
   auto store = FILER_TRY(Store::Open(device, clock, store_options));
   auto engine = std::make_unique<EngineImpl>(device, clock, adjusted, std::move(store));
-  FILER_TRY(engine->Start());
+  FILER_TRY(engine->Start(begin_ns));
   return std::unique_ptr<Engine>(std::move(engine));
 }
 

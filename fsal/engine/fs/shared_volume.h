@@ -77,4 +77,6 @@ class SharedVolume {
   std::uint64_t failed_flush_ = 0;  // the last that failed
 };
 
+EngineStatistics StatisticsOf(const SharedVolume& volume);  // statistics.cc
+
 }  // namespace filer::engine

@@ -243,8 +243,10 @@ Result<void> LogWriter::Failure() const {
 }
 
 template <typename IsDone>
-Result<void> LogWriter::WaitUntil(IsDone is_done) {
+Result<void> LogWriter::WaitUntil(IsDone is_done, bool is_counted) {
+  const std::uint64_t begin_ticks = ReadTicks();
   MutexLock lock(mutex_);
+  bool has_waited = false;
   bool is_poller = false;
   std::uint32_t empty_polls = 0;
   Result<void> result = Ok();
@@ -253,6 +255,7 @@ Result<void> LogWriter::WaitUntil(IsDone is_done) {
     if (is_done()) break;
     result = Failure();
     if (!result.has_value()) break;
+    has_waited = true;
     if (is_polling_ && !is_poller) {
       ++sleeper_count_;
       changed_.WaitFor(lock, kSleepMax);
@@ -269,6 +272,7 @@ Result<void> LogWriter::WaitUntil(IsDone is_done) {
     lock.Lock();
   }
   if (is_poller) is_polling_ = false;
+  if (is_counted && has_waited) sync_waits_.Add(ReadTicks() - begin_ticks);
   if (!is_polling_ && sleeper_count_ > 0) changed_.NotifyOne();  // somebody must take over
   return result;
 }
@@ -279,7 +283,8 @@ Result<void> LogWriter::Sync(std::uint64_t lsn) {
     if (lsn > last_lsn_) return Error(Errc::kInvalidArgument, "sync beyond the last transaction");
     wanted_lsn_ = std::max(wanted_lsn_, lsn);
   }
-  return WaitUntil([this, lsn]() FILER_NO_THREAD_SAFETY_ANALYSIS { return durable_lsn_ >= lsn; });
+  return WaitUntil([this, lsn]() FILER_NO_THREAD_SAFETY_ANALYSIS { return durable_lsn_ >= lsn; },
+                   true);
 }
 
 Result<void> LogWriter::LimitBacklog() {
@@ -288,7 +293,8 @@ Result<void> LogWriter::LimitBacklog() {
     if (sealed_.size() <= kBacklogGroupsMax) return Ok();
   }
   return WaitUntil(
-      [this]() FILER_NO_THREAD_SAFETY_ANALYSIS { return sealed_.size() <= kBacklogGroupsMax; });
+      [this]() FILER_NO_THREAD_SAFETY_ANALYSIS { return sealed_.size() <= kBacklogGroupsMax; },
+      false);
 }
 
 LogWriter::CutPoint LogWriter::Cut() {
@@ -330,7 +336,9 @@ std::uint64_t LogWriter::UsedBytes() const {
 
 LogCounters LogWriter::Counters() const {
   MutexLock lock(mutex_);
-  return counters_;
+  LogCounters counters = counters_;
+  counters.sync = sync_waits_.Summary();
+  return counters;
 }
 
 }  // namespace filer::engine

@@ -18,6 +18,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/latency.h"
 #include "base/result.h"
 #include "base/thread_annotations.h"
 #include "fsal/engine/device/block_device.h"
@@ -31,6 +32,7 @@ struct LogCounters {
   std::uint64_t groups = 0;
   std::uint64_t group_bytes = 0;
   std::uint64_t flushes = 0;
+  LatencySummary sync;  // of Sync, where it had to wait
 };
 
 class LogWriter {
@@ -112,7 +114,7 @@ class LogWriter {
   Result<void> Failure() const FILER_REQUIRES(mutex_);
   std::uint64_t UsedBlocks(std::uint64_t more_payload) const FILER_REQUIRES(mutex_);
   template <typename IsDone>
-  Result<void> WaitUntil(IsDone is_done);
+  Result<void> WaitUntil(IsDone is_done, bool is_counted);
   void Drain();
 
   BlockDevice& device_;
@@ -141,6 +143,7 @@ class LogWriter {
   std::uint64_t durable_lsn_ FILER_GUARDED_BY(mutex_);
   std::uint64_t wanted_lsn_ FILER_GUARDED_BY(mutex_) = 0;
   LogCounters counters_ FILER_GUARDED_BY(mutex_);
+  LatencyCounts sync_waits_ FILER_GUARDED_BY(mutex_);
 };
 
 }  // namespace filer::engine

@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/latency.h"
 #include "base/result.h"
 #include "fsal/engine/device/block_device.h"
 #include "fsal/engine/format/block_run.h"
@@ -102,7 +103,8 @@ struct StoreCounters {
   std::uint64_t groups = 0;   // log writes
   std::uint64_t group_bytes = 0;
   std::uint64_t checkpoints = 0;
-  std::uint64_t checkpoint_ns = 0;
+  std::uint64_t checkpoint_ns = 0;  // of all of them
+  std::uint64_t checkpoint_last_ns = 0, checkpoint_max_ns = 0;
   std::uint64_t recovered_groups = 0;  // replayed at mount
   std::uint64_t files = 0;             // of the tree
   std::uint64_t keys = 0;              // of the tree
@@ -110,6 +112,10 @@ struct StoreCounters {
   std::uint64_t node_units = 0;        // of 16 KiB, in the region for nodes
   std::uint64_t free_node_units = 0;
   std::uint64_t cached_nodes = 0;
+  std::uint64_t cached_nodes_max = 0;
+  std::uint64_t calls = 0, calls_that_read = 0;  // Get, Scan, Last, Commit; those not from memory
+  std::uint64_t log_used_bytes = 0;
+  LatencySummary sync;            // how long Sync waited, where it had to
   std::uint64_t dirty_nodes = 0;  // of them
   std::uint64_t nodes_read = 0;   // since Open
   std::uint64_t nodes_written = 0;

@@ -137,8 +137,13 @@ Result<StoreImpl::WrittenCut> StoreImpl::WriteCut(Cut& cut, Uberblock& root) {
   root.map_sum = written.map.sum;
   written_count_.fetch_add(cut.pages.size() + cut.table_pages.size(), std::memory_order_relaxed);
   checkpoint_count_.fetch_add(1, std::memory_order_relaxed);
-  checkpoint_ns_.fetch_add(static_cast<std::uint64_t>(clock_.MonotonicNs() - started_ns),
-                           std::memory_order_relaxed);
+  const auto took_ns = static_cast<std::uint64_t>(clock_.MonotonicNs() - started_ns);
+  checkpoint_ns_.fetch_add(took_ns, std::memory_order_relaxed);
+  checkpoint_last_ns_.store(took_ns, std::memory_order_relaxed);
+  // Checkpoints come one after the other.
+  if (took_ns > checkpoint_max_ns_.load(std::memory_order_relaxed)) {
+    checkpoint_max_ns_.store(took_ns, std::memory_order_relaxed);
+  }
   return written;
 }
 

@@ -165,6 +165,7 @@ Result<Lsn> StoreImpl::CommitTo(TreeState& to, Transaction transaction,
   auto record = FILER_TRY(Encode(transaction, runs, to.id));
   const auto changes = ChangesOf(transaction);
   Held held;
+  call_count_.Add();
   for (int checkpoints = 0;;) {
     FILER_TRY(log_->Health());
     std::unique_lock lock(map_mutex_);
@@ -312,6 +313,7 @@ Result<void> StoreImpl::Load(const Misses& misses, Held& held) const {
     }
   }
   read_count_.fetch_add(misses.size(), std::memory_order_relaxed);
+  if (held.IsFirstLoad()) reading_call_count_.fetch_add(1, std::memory_order_relaxed);
   const std::unique_lock lock(map_mutex_);
   for (auto& page : pages) held.Add(cache_.AddRead(std::move(page)));
   return Ok();
@@ -322,6 +324,7 @@ Result<void> StoreImpl::Load(const Misses& misses, Held& held) const {
 template <typename Attempt>
 Result<bool> StoreImpl::Read(const TreeState& of, Attempt attempt) const {
   std::optional<Held> held;
+  call_count_.Add();
   for (;;) {
     Misses misses;
     {
@@ -396,10 +399,16 @@ StoreCounters StoreImpl::CountersOf(const TreeState& of) const {
     const auto log = log_->Counters();
     counters.groups = log.groups;
     counters.group_bytes = log.group_bytes;
+    counters.sync = log.sync;
+    counters.log_used_bytes = log_->UsedBytes();
   }
   counters.checkpoints = checkpoint_count_.load(std::memory_order_relaxed);
   counters.checkpoint_ns = checkpoint_ns_.load(std::memory_order_relaxed);
+  counters.checkpoint_last_ns = checkpoint_last_ns_.load(std::memory_order_relaxed);
+  counters.checkpoint_max_ns = checkpoint_max_ns_.load(std::memory_order_relaxed);
   counters.recovered_groups = recovered_groups_;
+  counters.calls_that_read = reading_call_count_.load(std::memory_order_relaxed);
+  counters.calls = call_count_.Sum();
   std::shared_lock lock(map_mutex_);
   counters.commits = commit_count_;
   counters.files = of.file_count;
@@ -408,6 +417,7 @@ StoreCounters StoreImpl::CountersOf(const TreeState& of) const {
   counters.node_units = space_.unit_count();
   counters.free_node_units = space_.free_count();
   counters.cached_nodes = cache_.size();
+  counters.cached_nodes_max = cache_.page_count_max();
   counters.dirty_nodes = open_.count();
   counters.nodes_read = read_count_.load(std::memory_order_relaxed);
   counters.nodes_written = written_count_.load(std::memory_order_relaxed);

@@ -23,8 +23,10 @@
 #include <map>
 #include <memory>
 #include <shared_mutex>
+#include <utility>
 #include <vector>
 
+#include "base/sharded_counter.h"
 #include "base/thread_annotations.h"
 #include "fsal/engine/log/log_writer.h"
 #include "fsal/engine/tree/node_io.h"
@@ -221,10 +223,13 @@ class StoreImpl final : public Store, public Trees {
   Uberblock root_{};                           // newest on the device; checkpoint_mutex_ once open
   RunBuffers buffers_;                         // as root_
   std::atomic<std::uint64_t> dirty_count_{0};  // hint, relaxed
-  mutable std::atomic<std::uint64_t> read_count_{0};  // statistics, relaxed
-  std::atomic<std::uint64_t> written_count_{0};       // statistics, relaxed
-  std::atomic<std::uint64_t> checkpoint_count_{0};    // statistics, relaxed
-  std::atomic<std::uint64_t> checkpoint_ns_{0};       // statistics, relaxed
+  mutable std::atomic<std::uint64_t> read_count_{0};                         // statistics, relaxed
+  std::atomic<std::uint64_t> written_count_{0};                              // statistics, relaxed
+  std::atomic<std::uint64_t> checkpoint_count_{0};                           // statistics, relaxed
+  std::atomic<std::uint64_t> checkpoint_ns_{0};                              // statistics, relaxed
+  std::atomic<std::uint64_t> checkpoint_last_ns_{0}, checkpoint_max_ns_{0};  // likewise
+  mutable ShardedCounter call_count_;
+  mutable std::atomic<std::uint64_t> reading_call_count_{0};  // statistics, relaxed
   Lsn recovered_lsn_ = 0;
   std::unique_ptr<LogWriter> log_;  // none: opened read-only
 };
@@ -234,6 +239,8 @@ class StoreImpl::Held {
  public:
   explicit Held(std::size_t count_max = SIZE_MAX) : count_max_(count_max) {}
 
+  // True the first time it is asked: the call has found everything in memory so far.
+  bool IsFirstLoad() { return !std::exchange(has_loaded_, true); }
   void Add(PageRef page) {
     if (pages_.size() == count_max_) pages_.erase(pages_.begin());
     pages_.push_back(std::move(page));
@@ -248,6 +255,7 @@ class StoreImpl::Held {
 
  private:
   const std::size_t count_max_;
+  bool has_loaded_ = false;
   std::vector<PageRef> pages_;
   std::vector<NodePointer> failed_;
 };

@@ -6,7 +6,9 @@
 
 #include <set>
 
+#include "fsal/engine-control/volume_methods.h"
 #include "fsal/engine/device/sim_device.h"
+#include "fsal/engine/format/label.h"
 
 namespace filer::control {
 namespace {
@@ -90,9 +92,64 @@ TEST_F(ControlTest, ShowsTheVolume) {
   EXPECT_EQ(volume["uuid"].get<std::string>().size(), 32u);
   EXPECT_EQ(volume["files"], files + 1);
   EXPECT_EQ(volume["health"]["ok"], true);
+  EXPECT_EQ(volume["format_version"], engine::kFormatVersion);
+  EXPECT_EQ(volume["size_bytes"], 128u << 20);
   const Json& space = volume["space"];
   EXPECT_EQ(space["total_bytes"].get<std::uint64_t>(),
             space["used_bytes"].get<std::uint64_t>() + space["free_bytes"].get<std::uint64_t>());
+}
+
+// Every figure moves when what it counts happens.
+TEST_F(ControlTest, CountsWhatTheVolumeDoes) {
+  const Json before = Call("volume.show").value();
+  EXPECT_EQ(before["mount"]["recovered_groups"], 0);
+  for (int folder = 0; folder < 20; ++folder) {
+    ASSERT_TRUE(Call("mkdir", {{"path", "/f" + std::to_string(folder)}}).has_value());
+  }
+  engine::Caller root;
+  root.is_trusted = true;
+  const auto file = engine_->Create(root, engine_->Root(), "data", {}).value().node.id;
+  std::string bytes(8192, 'x');
+  const iovec data{bytes.data(), bytes.size()};
+  ASSERT_TRUE(engine_->Write(file, 0, {&data, 1}, engine::Stability::kFileSync).has_value());
+  for (int round = 0; round < 4; ++round) ASSERT_TRUE(engine_->Read(file, 0, 8192).has_value());
+  ASSERT_TRUE(engine_->Lookup(engine_->Root(), "f1").has_value());
+  const Json after = Call("volume.show").value();
+  EXPECT_GE(after["commit_latency_us"]["count"].get<int>(),
+            before["commit_latency_us"]["count"].get<int>() + 21);
+  EXPECT_GT(after["commit_latency_us"]["p99"].get<double>(), 0);
+  EXPECT_GE(after["commit_latency_us"]["max"].get<double>(),
+            after["commit_latency_us"]["p50"].get<double>());
+  EXPECT_GT(after["log"]["used_bytes"].get<int>(), before["log"]["used_bytes"].get<int>());
+  EXPECT_GT(after["log"]["bytes"].get<int>(), after["log"]["used_bytes"].get<int>());
+  EXPECT_GE(after["log"]["transactions_per_group"].get<double>(), 1);
+  EXPECT_GT(after["data_cache"]["bytes"].get<int>(), 0);
+  EXPECT_GT(after["data_cache"]["hit_rate"].get<double>(), 0);
+  EXPECT_GT(after["node_cache"]["hits"].get<int>(), before["node_cache"]["hits"].get<int>());
+  EXPECT_GT(after["node_cache"]["hit_rate"].get<double>(), 0.5);
+  EXPECT_GT(after["space"]["used_bytes"].get<int>(), before["space"]["used_bytes"].get<int>());
+}
+
+TEST_F(ControlTest, TellsOfTheRecoveryOfTheLastMount) {
+  for (int folder = 0; folder < 5; ++folder) {
+    ASSERT_TRUE(Call("mkdir", {{"path", "/f" + std::to_string(folder)}}).has_value());
+  }
+  server_.reset();
+  engine_.reset();  // as if killed
+  engine_ = engine::Engine::Mount(*device_, SystemClock(), {}).value();
+  const Json volume = DescribeVolume(*engine_);
+  EXPECT_GE(volume["mount"]["recovered_groups"].get<int>(), 1);
+  EXPECT_GT(volume["mount"]["ms"].get<double>(), 0);
+  EXPECT_GE(volume["mount"]["count"].get<int>(), 2);
+  // The checkpoint with which a recovery ends.
+  EXPECT_GE(volume["checkpoints"]["count"].get<int>(), 1);
+  EXPECT_GT(volume["checkpoints"]["last_ms"].get<double>(), 0);
+  EXPECT_GE(volume["checkpoints"]["max_ms"].get<double>(),
+            volume["checkpoints"]["last_ms"].get<double>());
+}
+
+TEST_F(ControlTest, LeavesOutTheRateOfWhatNobodyAskedFor) {
+  EXPECT_TRUE(Call("volume.show").value()["data_cache"]["hit_rate"].is_null());
 }
 
 }  // namespace

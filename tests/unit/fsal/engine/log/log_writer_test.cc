@@ -28,6 +28,21 @@ TEST(LogWriter, WritesNothingUntilSomebodyWaits) {
   EXPECT_EQ(ReplayAll(*device, Head()).value(), "onetwo");
 }
 
+TEST(LogWriter, CountsTheWaitsOfThoseWhoHadToWait) {
+  auto device = Device();
+  auto log = LogWriter::Create(*device, kRing, Head()).value();
+  EXPECT_EQ(log->Counters().sync.count, 0U);
+  for (std::uint64_t lsn = 1; lsn <= 3; ++lsn) {
+    ASSERT_EQ(log->TryAppend("one"), lsn);
+    ASSERT_TRUE(log->Sync(lsn).has_value());
+  }
+  ASSERT_TRUE(log->Sync(3).has_value());  // durable already
+  const LogCounters counters = log->Counters();
+  EXPECT_EQ(counters.sync.count, 3U);
+  EXPECT_GT(counters.sync.p50_ns, 0U);
+  EXPECT_GE(counters.sync.max_ns, counters.sync.p50_ns);
+}
+
 TEST(LogWriter, StaysInItsRingAndRefusesWhenFull) {
   auto device = Device();
   auto log = LogWriter::Create(*device, kRing, Head()).value();
