@@ -45,6 +45,14 @@ int VolumeCreate(const Home& home, const VolumeOptions& options);
 int VolumeList(const Home& home, const VolumeOptions& options);
 int VolumeShow(const Home& home, const VolumeOptions& options);
 int VolumeCheck(const Home& home, const VolumeOptions& options);
+struct ScrubOptions {
+  VolumeOptions volume;
+  std::string rate;            // "64M" per second; empty: the engine's own
+  bool is_background = false;  // started, not followed
+  bool is_status = false;
+  bool is_stopping = false;
+};
+int VolumeScrub(const Home& home, const ScrubOptions& options);
 int VolumeGrow(const Home& home, const VolumeOptions& options);
 
 // Runs ctest on the build folder, for one label or all, with the arguments after it.

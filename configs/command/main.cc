@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "base/json_rpc.h"
 #include "base/log.h"
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
@@ -21,6 +22,7 @@ struct Arguments {
   bool is_probing = false;
   UpOptions up;
   VolumeOptions volume;
+  ScrubOptions scrub;
   std::string program;  // bridge upgrade
   TopOptions top;
   std::string test_what = "all";
@@ -76,10 +78,26 @@ void AddVolume(CLI::App& app, Arguments& arguments) {
   add("create", "make an empty volume", VolumeCreate, true)
       ->add_option("--size", arguments.volume.size, "such as 8G; at least 64M");
   add("list", "the configured volumes", VolumeList, false);
-  add("show", "one volume", VolumeShow, true);
+  add("show", "one volume: what its engine says when it is served, else its file", VolumeShow,
+      true);
   add("check", "verify every structure of a volume that is not in use", VolumeCheck, true)
       ->add_flag("--data", arguments.volume.verify_data,
                  "also read all data and verify its checksums");
+  auto* scrub = add("scrub", "have the engine verify everything while it serves", nullptr, true);
+  scrub->add_option("--rate", arguments.scrub.rate, "bytes per second at most, such as 64M");
+  auto* background = scrub->add_flag("--background", arguments.scrub.is_background,
+                                     "start it, and do not wait for its end");
+  auto* status = scrub->add_flag("--status", arguments.scrub.is_status, "how far it is");
+  scrub->add_flag("--stop", arguments.scrub.is_stopping, "stop it")
+      ->excludes(status)
+      ->excludes(background);
+  background->excludes(status);
+  scrub->callback([&arguments] {
+    arguments.chosen = [&arguments] {
+      arguments.scrub.volume = arguments.volume;
+      return VolumeScrub(arguments.home, arguments.scrub);
+    };
+  });
   add("grow", "make a volume larger, also while it is served", VolumeGrow, true)
       ->add_option("SIZE", arguments.volume.size, "its new size, such as 16G")
       ->required();
@@ -162,7 +180,14 @@ int Run(int count, char** words) {
   auto home = HomeAt(arguments.home.root);
   if (!home) return Fail(home.error());
   arguments.home = std::move(home).value();
-  return arguments.chosen();
+  try {
+    return arguments.chosen();
+  } catch (const Json::exception& exception) {
+    // A guest, or a daemon of another version, may answer anything.
+    return Fail(Error(
+        Errc::kProtocol,
+        std::string("an answer of the running filer has an unknown form: ") + exception.what()));
+  }
 }
 
 }  // namespace

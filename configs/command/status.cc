@@ -6,6 +6,7 @@
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
 #include "configs/command/live.h"
+#include "configs/command/served_volume.h"
 #include "configs/command/state.h"
 
 namespace filer::command {
@@ -112,6 +113,7 @@ void Print(const Json& report) {
       "request\n",
       bridge["requests"].get<std::uint64_t>(), bridge["kicks_per_io"].get<double>(),
       bridge["interrupts_per_io"].get<double>(), bridge["copied_bytes_per_io"].get<double>());
+  fmt::print("{}", StatisticsText(report["engine"]));
   const Json& keeper = bridge["keeper"];
   if (keeper.value("restarts", 0) > 0) {
     fmt::print("        started again {} times: the last one {}\n", keeper.value("restarts", 0),

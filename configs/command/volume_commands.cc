@@ -8,8 +8,9 @@
 #include "configs/command/applied.h"
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
+#include "configs/command/live.h"
+#include "configs/command/served_volume.h"
 #include "configs/command/volumes.h"
-#include "configs/syntax.h"
 #include "fsal/engine/device/file_device.h"
 #include "fsal/engine/engine.h"
 
@@ -17,45 +18,6 @@ namespace filer::command {
 namespace {
 
 constexpr std::uint64_t kCheckPoolBytes = 256ULL << 20;
-
-// The configured volume of that name, with what the command line overrides. A volume that is not
-// configured needs a --path.
-Result<configs::VolumeConfig> FindVolume(const Home& home, const VolumeOptions& options) {
-  const Applied applied = FILER_TRY(LoadApplied(home, options.config_path));
-  configs::VolumeConfig volume;
-  bool is_configured = false;
-  for (const configs::VolumeConfig& candidate : applied.config.volumes) {
-    if (candidate.name != options.name) continue;
-    volume = candidate;
-    is_configured = true;
-  }
-  if (!is_configured) {
-    volume.name = options.name;
-    volume.path = home.Volumes() + "/" + options.name + ".img";
-  }
-  if (!options.path.empty()) volume.path = std::filesystem::absolute(options.path);
-  if (!options.size.empty()) {
-    const auto size = configs::ParseSize(options.size);
-    if (!size)
-      return Error(Errc::kUsage,
-                   "--size " + options.size + ": not a size; write it as 512M, 8G or 2T");
-    volume.size_bytes = size.value();
-  }
-  if (volume.backend != configs::VolumeBackend::kFile) {
-    return Error(Errc::kUsage, "volume " + volume.name + ": a memory volume has no file");
-  }
-  return volume;
-}
-
-Json ToJson(const VolumeInfo& info) {
-  return {{"name", info.name},
-          {"path", info.path},
-          {"state", info.state},
-          {"size_bytes", info.size_bytes},
-          {"allocated_bytes", info.allocated_bytes},
-          {"uuid", info.uuid},
-          {"label", info.label}};
-}
 
 Json ToJson(const engine::CheckReport& report) {
   Json findings = Json::array();
@@ -84,6 +46,18 @@ Result<engine::CheckReport> CheckVolume(const configs::VolumeConfig& volume, boo
   const auto device = FILER_TRY(engine::OpenFileDevice(
       {.path = volume.path, .is_read_only = true, .pool_bytes = kCheckPoolBytes}));
   return engine::Engine::Check(*device, verify_data);
+}
+
+// What an engine changes cannot be checked beside it; it can verify its volume itself.
+Error WhyNoCheck(const Home& home, const ServedVolume& served) {
+  const bool has_scrub = CallEngine(home, served.state, "scrub.status").has_value();
+  const std::string& name = served.volume.name;
+  return Error(
+      Errc::kRefused,
+      fmt::format(
+          "volume {}: the running filer serves it; {}stop it with `filer down` to check it", name,
+          has_scrub ? fmt::format("`filer volume scrub {}` verifies it meanwhile, or ", name)
+                    : ""));
 }
 
 }  // namespace
@@ -138,26 +112,10 @@ int VolumeList(const Home& home, const VolumeOptions& options) {
   return kExitOk;
 }
 
-int VolumeShow(const Home& home, const VolumeOptions& options) {
-  auto volume = FindVolume(home, options);
-  if (!volume) return Fail(volume.error());
-  auto info = InspectVolume(volume.value());
-  if (!info) return Fail(info.error());
-  if (options.as_json) {
-    fmt::print("{}\n", ToJson(info.value()).dump(2));
-    return kExitOk;
-  }
-  fmt::print("{}", Table({{"name", info.value().name},
-                          {"label", info.value().label},
-                          {"path", info.value().path},
-                          {"uuid", info.value().uuid},
-                          {"size", HumanBytes(info.value().size_bytes)},
-                          {"allocated", HumanBytes(info.value().allocated_bytes)},
-                          {"state", info.value().state}}));
-  return kExitOk;
-}
-
 int VolumeCheck(const Home& home, const VolumeOptions& options) {
+  const auto served = FindServed(home, options);
+  if (!served) return Fail(served.error());
+  if (served.value().has_value()) return Fail(WhyNoCheck(home, *served.value()));
   auto volume = FindVolume(home, options);
   if (!volume) return Fail(volume.error());
   auto report = CheckVolume(volume.value(), options.verify_data);

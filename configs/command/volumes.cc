@@ -5,10 +5,13 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
 
 #include "base/file.h"
 #include "base/units.h"
+#include "configs/command/applied.h"
 #include "configs/command/console.h"
+#include "configs/syntax.h"
 #include "fsal/engine/device/file_device.h"
 #include "fsal/engine/engine.h"
 #include "fsal/engine/format/label.h"
@@ -64,6 +67,43 @@ std::string UuidText(const std::uint8_t (&uuid)[16]) {
 }
 
 }  // namespace
+
+Json ToJson(const VolumeInfo& info) {
+  return {{"name", info.name},
+          {"path", info.path},
+          {"state", info.state},
+          {"size_bytes", info.size_bytes},
+          {"allocated_bytes", info.allocated_bytes},
+          {"uuid", info.uuid},
+          {"label", info.label}};
+}
+
+Result<configs::VolumeConfig> FindVolume(const Home& home, const VolumeOptions& options) {
+  const Applied applied = FILER_TRY(LoadApplied(home, options.config_path));
+  configs::VolumeConfig volume;
+  bool is_configured = false;
+  for (const configs::VolumeConfig& candidate : applied.config.volumes) {
+    if (candidate.name != options.name) continue;
+    volume = candidate;
+    is_configured = true;
+  }
+  if (!is_configured) {
+    volume.name = options.name;
+    volume.path = home.Volumes() + "/" + options.name + ".img";
+  }
+  if (!options.path.empty()) volume.path = std::filesystem::absolute(options.path);
+  if (!options.size.empty()) {
+    const auto size = configs::ParseSize(options.size);
+    if (!size)
+      return Error(Errc::kUsage,
+                   "--size " + options.size + ": not a size; write it as 512M, 8G or 2T");
+    volume.size_bytes = size.value();
+  }
+  if (volume.backend != configs::VolumeBackend::kFile) {
+    return Error(Errc::kUsage, "volume " + volume.name + ": a memory volume has no file");
+  }
+  return volume;
+}
 
 Result<VolumeInfo> MeasureVolume(const configs::VolumeConfig& volume) {
   VolumeInfo info{.name = volume.name, .path = volume.path};

@@ -5,7 +5,10 @@
 #include <cstdint>
 #include <string>
 
+#include "base/json_rpc.h"
 #include "base/result.h"
+#include "configs/command/commands.h"
+#include "configs/command/home.h"
 #include "configs/config.h"
 
 namespace filer::command {
@@ -20,6 +23,12 @@ struct VolumeInfo {
   std::string uuid;
   std::string label;  // the name that was given at creation
 };
+
+Json ToJson(const VolumeInfo& info);
+
+// The configured volume of that name, with what the command line overrides. A volume that is not
+// configured needs a --path. Errors: kUsage, kConfigInvalid.
+Result<configs::VolumeConfig> FindVolume(const Home& home, const VolumeOptions& options);
 
 // Makes a sparse file and an empty file system on it. `volume.path` is there when that is done and
 // durable, or not at all, whenever we are killed. Errors: kExists (never overwritten), kBusy

@@ -3,6 +3,7 @@
 //
 //   {"snapshot.create", {RequiredText("name", 63)}, SnapshotCreate, kMayWait},
 #include "fsal/engine-control/control.h"
+#include "fsal/engine-control/scrub_methods.h"
 #include "fsal/engine-control/volume_methods.h"
 #include "fsal/engine-control/volume_path.h"
 
@@ -19,6 +20,12 @@ const std::vector<ControlMethod>& EngineMethods() {
        {RequiredText("path", 4096), OptionalCount("mode", 0, 07777)},
        MakeDirectory,
        kMayWait},
+      {"scrub.start",
+       {OptionalCount("bytes_per_second", 1 << 20, 1ULL << 40), OptionalFlag("from_start")},
+       StartScrub,
+       kMayWait},
+      {"scrub.status", {}, ScrubProgress},
+      {"scrub.stop", {}, StopScrub, kMayWait},
       {"volume.show", {}, ShowVolume},
   };
   return kMethods;

@@ -87,6 +87,11 @@ main() {
   expect 5 'no guest \(mode host\).*filer down' "${up[@]}" --viommu
   expect 5 'mode host.*filer down' filer up --mode guest
 
+  note "a volume that is served, and its control channel"
+  expect_served_volume
+  control_channel
+
+
   note "a service that died: status says so"
   "${up[@]}"
   kill -KILL "$(status_of '.services[] | select(.name == "ganesha") | .pid')"
@@ -135,6 +140,10 @@ main() {
   expect 2 'mode' filer up --mode sideways
   expect 2 'sim' filer test sim
   expect 6 'not running' filer status
+  expect 6 'volume main: no running filer of .* serves it' filer volume scrub main
+  expect 2 'NAME' filer volume scrub
+  expect 2 'stop.*status|status.*stop' filer volume scrub main --stop --status
+  expect 2 'stop.*background|background.*stop' filer volume scrub main --stop --background
 
   note "no space on the host's disk"
   no_space
@@ -142,6 +151,32 @@ main() {
   note "after all that the volume is sound"
   cp --sparse=always "$home/good.img" "$(volume_file)"
   expect_sound_volume
+}
+
+# Calls of the engine, by its own socket and through the agent: bad ones are refused by name.
+control_channel() {
+  local engine=$home/run/f/engine.sock agent=$home/run/agent.sock
+  [[ $(stat -c %a "$engine") == 600 ]] || fail "the engine's socket has mode $(stat -c %a "$engine")"
+  bridge-status "$engine" methods '{}' | jq -e '.methods | map(.name) | contains(["volume.show", "scrub.status"])' >/dev/null ||
+    fail "the engine does not list its methods"
+  expect 1 'volume.shrink: no such method' bridge-status "$engine" volume.shrink '{}'
+  expect 1 'volume.show: parameter x is unknown; there is none' bridge-status "$engine" volume.show '{"x": 1}'
+  expect 1 'mkdir: parameter path is missing' bridge-status "$engine" mkdir '{}'
+  expect 1 'params must be an object' bridge-status "$engine" mkdir '[]'
+  expect 1 'engine: method is missing' bridge-status "$agent" engine '{}'
+  expect 1 'timeout_ms is no number from 1' bridge-status "$agent" engine '{"method": "methods", "timeout_ms": 0}'
+  expect 1 'mkdir: parameter mode is not a number' bridge-status "$agent" engine '{"method": "mkdir", "params": {"path": "/a", "mode": -1}}'
+
+  note "an engine that hangs: the agent answers, and commands end"
+  local ganesha before=$SECONDS
+  ganesha=$(status_of '.services[] | select(.name == "ganesha") | .pid')
+  kill -STOP "$ganesha"
+  expect 1 'no answer in time|nobody takes' bridge-status "$agent" engine '{"method": "volume.show", "timeout_ms": 500}'
+  bridge-status "$agent" health '{}' | jq -e '.engine == null' >/dev/null || fail "the agent does not answer beside it"
+  expect 1 'volume main: it is served, but its engine does not tell of it' filer volume show main
+  ((SECONDS - before < 30)) || fail "it took $((SECONDS - before)) s"
+  kill -CONT "$ganesha"
+  expect_served_volume
 }
 
 # `filer volume create`, killed at many moments. Whatever is there afterwards is good, and a later creation is not in the way of it.

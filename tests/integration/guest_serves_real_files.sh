@@ -127,6 +127,7 @@ main() {
   read_over_smb
   compare_over_smb
   check_counters
+  expect_served_volume
   note "restarting: all must be there after a boot, also what is not in a cache"
   filer down
   expect_nothing_left

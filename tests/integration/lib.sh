@@ -102,6 +102,22 @@ expect_sound_volume() {
   filer volume check main --data || fail "filer volume check found damage"
 }
 
+# What the running filer says of the volume "main" that it serves; what it must not do to it.
+expect_served_volume() {
+  local shown status=0
+  shown=$(filer volume show main --json) || fail "volume show fails"
+  jq -e '.schema == "filer.volume/1" and .served and .engine.health.ok and .engine.files > 1
+    and .engine.space.used_bytes + .engine.space.free_bytes == .engine.space.total_bytes and .engine.space.free_bytes > 0 and .engine.log.used_bytes < .engine.log.bytes
+    and .engine.commit_latency_us.count > 0 and .engine.commit_latency_us.p99 >= .engine.commit_latency_us.p50
+    and (.engine.uuid | length) == 32 and (.uuid | length) == 36' <<<"$shown" >/dev/null || fail "volume show: $shown"
+  filer volume show main | grep -Eq '^commits +p50 [0-9]+ us, p99 [0-9]+ us' || fail "volume show: $(filer volume show main)"
+  [[ $(status_of .engine.statistics.commit_latency_us.count) -gt 0 ]] || fail "status has no commit latency"
+  filer status | grep -q '^engine: .* files, commits p50' || fail "status: $(filer status)"
+  filer volume check main >/dev/null 2>"$home/err" || status=$?
+  ((status == 5)) && grep -q 'the running filer serves it.*filer down' "$home/err" ||
+    fail "check of a served volume: exit code $status: $(cat "$home/err")"
+}
+
 # After `filer down` nothing may be left: no process, no mount, no file but the volume, the password and the configuration.
 expect_nothing_left() {
   local left
