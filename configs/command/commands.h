@@ -55,6 +55,18 @@ struct ScrubOptions {
 int VolumeScrub(const Home& home, const ScrubOptions& options);
 int VolumeGrow(const Home& home, const VolumeOptions& options);
 
+// `filer snapshot VERB`, `filer fileset VERB`: of the running filer's volume.
+struct FilesetOptions {
+  std::string name;
+  std::string new_name;
+  std::string fileset;     // empty: the volume's first one; list: all
+  bool is_agreed = false;  // --yes
+  bool must_delete_newer = false;
+  bool as_json = false;
+};
+int Snapshot(const Home& home, const std::string& verb, const FilesetOptions& options);
+int Fileset(const Home& home, const std::string& verb, const FilesetOptions& options);
+
 // Runs ctest on the build folder, for one label or all, with the arguments after it.
 int Test(const std::string& what);
 

@@ -25,6 +25,7 @@ struct Arguments {
   ScrubOptions scrub;
   std::string program;  // bridge upgrade
   TopOptions top;
+  FilesetOptions fileset;
   std::string test_what = "all";
   std::function<int()> chosen;
 };
@@ -103,6 +104,61 @@ void AddVolume(CLI::App& app, Arguments& arguments) {
       ->required();
 }
 
+using FilesetFunction = int (*)(const Home&, const std::string&, const FilesetOptions&);
+
+CLI::App* AddFilesetVerb(CLI::App& noun, Arguments& arguments, FilesetFunction function,
+                         const std::string& verb, const char* help) {
+  auto* command = noun.add_subcommand(verb, help);
+  command->add_flag("--json", arguments.fileset.as_json, "as JSON");
+  command->callback([&arguments, function, verb] {
+    arguments.chosen = [&arguments, function, verb] {
+      return function(arguments.home, verb, arguments.fileset);
+    };
+  });
+  return command;
+}
+
+void AddFileset(CLI::App& app, Arguments& arguments) {
+  auto& options = arguments.fileset;
+  auto* noun = app.add_subcommand("fileset", "filesets of the running filer's volume");
+  noun->require_subcommand(1);
+  const auto add = [&](const std::string& verb, const char* help) {
+    auto* command = AddFilesetVerb(*noun, arguments, Fileset, verb, help);
+    if (verb != "list") command->add_option("NAME", options.name, "the fileset")->required();
+    return command;
+  };
+  add("list", "what there is");
+  add("create", "an empty one");
+  add("rename", "give it another name")->add_option("NEW", options.new_name)->required();
+  add("delete", "with all that is in it; its snapshots go first")
+      ->add_flag("--yes", options.is_agreed, "its data are to be lost");
+}
+
+void AddSnapshot(CLI::App& app, Arguments& arguments) {
+  auto& options = arguments.fileset;
+  auto* noun = app.add_subcommand("snapshot", "snapshots of the running filer's filesets");
+  noun->require_subcommand(1);
+  const auto add = [&](const std::string& verb, const char* help) {
+    auto* command = AddFilesetVerb(*noun, arguments, Snapshot, verb, help);
+    if (verb != "list") command->add_option("NAME", options.name, "the snapshot")->required();
+    command->add_option("--fileset", options.fileset, "not the volume's first one");
+    return command;
+  };
+  add("list", "what there is, and what deleting it would free");
+  add("create", "the fileset as it is now; clients see it below .snapshot/NAME");
+  add("delete", "give its space back");
+  add("rename", "give it another name")->add_option("NEW", options.new_name)->required();
+  add("hold", "refuse to delete it until it is released");
+  add("release", "take one hold away");
+  auto* rollback = add("rollback", "make the fileset what it was then");
+  rollback->add_flag("--yes", options.is_agreed, "what was written since is to be lost");
+  rollback->add_flag("--delete-newer", options.must_delete_newer,
+                     "also the snapshots that are newer");
+  add("clone", "a writable fileset with its content")
+      ->add_option("NEW", options.new_name, "the new fileset")
+      ->required();
+}
+
 void AddTop(CLI::App& app, Arguments& arguments) {
   auto* top = app.add_subcommand("top", "what the bridge does now, once per second");
   top->add_flag("--once", arguments.top.is_once, "one second, then end");
@@ -153,6 +209,8 @@ int Run(int count, char** words) {
   AddVolume(app, arguments);
   AddBridge(app, arguments);
   AddTop(app, arguments);
+  AddFileset(app, arguments);
+  AddSnapshot(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
   test->add_option(
           "WHAT", arguments.test_what,

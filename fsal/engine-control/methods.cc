@@ -3,6 +3,7 @@
 //
 //   {"snapshot.create", {RequiredText("name", 63)}, SnapshotCreate, kMayWait},
 #include "fsal/engine-control/control.h"
+#include "fsal/engine-control/fileset_methods.h"
 #include "fsal/engine-control/scrub_methods.h"
 #include "fsal/engine-control/volume_methods.h"
 #include "fsal/engine-control/volume_path.h"
@@ -15,19 +16,24 @@ constexpr bool kMayWait = true;  // for the volume; else it answers from memory
 }  // namespace
 
 const std::vector<ControlMethod>& EngineMethods() {
-  static const std::vector<ControlMethod> kMethods = {
-      {"mkdir",
-       {RequiredText("path", 4096), OptionalCount("mode", 0, 07777)},
-       MakeDirectory,
-       kMayWait},
-      {"scrub.start",
-       {OptionalCount("bytes_per_second", 1 << 20, 1ULL << 40), OptionalFlag("from_start")},
-       StartScrub,
-       kMayWait},
-      {"scrub.status", {}, ScrubProgress},
-      {"scrub.stop", {}, StopScrub, kMayWait},
-      {"volume.show", {}, ShowVolume},
-  };
+  static const std::vector<ControlMethod> kMethods = [] {
+    std::vector<ControlMethod> methods = {
+        {"mkdir",
+         {RequiredText("path", 4096), OptionalCount("mode", 0, 07777)},
+         MakeDirectory,
+         kMayWait},
+        {"scrub.start",
+         {OptionalCount("bytes_per_second", 1 << 20, 1ULL << 40), OptionalFlag("from_start")},
+         StartScrub,
+         kMayWait},
+        {"scrub.status", {}, ScrubProgress},
+        {"scrub.stop", {}, StopScrub, kMayWait},
+        {"volume.show", {}, ShowVolume},
+    };
+    const auto& filesets = FilesetMethods();
+    methods.insert(methods.end(), filesets.begin(), filesets.end());
+    return methods;
+  }();
   return kMethods;
 }
 

@@ -152,5 +152,37 @@ TEST_F(ControlTest, LeavesOutTheRateOfWhatNobodyAskedFor) {
   EXPECT_TRUE(Call("volume.show").value()["data_cache"]["hit_rate"].is_null());
 }
 
+TEST_F(ControlTest, SnapshotsAndFilesetsGoByTheirNames) {
+  const auto made = Call("snapshot.create", {{"name", "monday"}}).value();
+  EXPECT_EQ(made["fileset"], "main");
+  EXPECT_TRUE(Call("snapshot.create", {{"name", "monday"}}).error() == Errc::kExists);
+  EXPECT_TRUE(Call("snapshot.create", {{"name", "a/b"}}).error() == Errc::kInvalidName);
+  EXPECT_TRUE(Call("snapshot.create").error() == Errc::kInvalidArgument);
+  EXPECT_TRUE(Call("snapshot.create", {{"name", "x"}, {"fileset", "none"}}).error() ==
+              Errc::kNotFound);
+  ASSERT_TRUE(Call("snapshot.create", {{"name", "tuesday"}}).has_value());
+  EXPECT_EQ(Call("snapshot.list").value()["snapshots"].size(), 2U);
+  EXPECT_EQ(Call("snapshot.hold", {{"name", "monday"}}).value()["holds"], 1);
+  EXPECT_TRUE(Call("snapshot.delete", {{"name", "monday"}}).error() == Errc::kBusy);
+  EXPECT_EQ(Call("snapshot.release", {{"name", "monday"}}).value()["holds"], 0);
+  // Not past a newer one unless that is meant.
+  EXPECT_TRUE(Call("snapshot.rollback", {{"name", "monday"}}).error() == Errc::kBusy);
+  const auto back =
+      Call("snapshot.rollback", {{"name", "monday"}, {"must_delete_newer", true}}).value();
+  EXPECT_EQ(back["deleted"], Json::array({"tuesday"}));
+  const auto clone = Call("snapshot.clone", {{"name", "monday"}, {"new_name", "copy"}}).value();
+  EXPECT_EQ(clone["origin_fileset"], "main");
+  ASSERT_TRUE(Call("fileset.create", {{"name", "home"}}).has_value());
+  ASSERT_TRUE(Call("fileset.rename", {{"name", "home"}, {"new_name", "homes"}}).has_value());
+  EXPECT_EQ(Call("fileset.list").value()["filesets"].size(), 3U);
+  EXPECT_TRUE(Call("fileset.delete", {{"name", "home"}}).error() == Errc::kNotFound);
+  ASSERT_TRUE(Call("fileset.delete", {{"name", "homes"}}).has_value());
+  EXPECT_TRUE(Call("snapshot.delete", {{"name", "monday"}}).error() == Errc::kBusy) << "a clone";
+  ASSERT_TRUE(Call("fileset.delete", {{"name", "copy"}}).has_value());
+  ASSERT_TRUE(Call("snapshot.rename", {{"name", "monday"}, {"new_name", "m"}}).has_value());
+  ASSERT_TRUE(Call("snapshot.delete", {{"name", "m"}}).has_value());
+  EXPECT_EQ(Call("snapshot.list").value()["snapshots"].size(), 0U);
+}
+
 }  // namespace
 }  // namespace filer::control
