@@ -2,6 +2,7 @@
 // file system's; those of the core are tested beside it.
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <set>
 #include <thread>
 
@@ -121,6 +122,47 @@ TEST_F(Traps, DirectoriesMayLieDeeperThanAStackIsHigh) {
   EXPECT_EQ(fs()->PathOf(directory).value().size(), 2U * kDepth);
   EXPECT_TRUE(fs()->Rename(kRootCaller, fs().root(), "d", directory, "d", kRenameReplace).error() ==
               Errc::kLoop);  // below itself
+}
+
+// Generation numbers issued again after a crash: what anybody saw of a file that the crash then
+// took back, its number, generation and handle, must not come to mean another one.
+TEST_F(Traps, AHandleFromBeforeACrashNeverMeansAnotherFile) {
+  int lost = 0;
+  for (std::uint64_t requests = 1; requests < 40; ++requests) {
+    const auto device = SimDevice::Create(TestEngine::DefaultOptions(64 << 20)).value();
+    TestEngine before(*device);
+    before.Format();
+    before.Mount();
+    device->CutPowerAfter(requests);
+    std::map<std::uint64_t, std::pair<std::string, Attributes>> seen;
+    for (int at = 0; at < 30; ++at) {
+      const std::string name = "f" + std::to_string(at);
+      const bool is_made = before.TryCreate(before.root(), name).has_value();
+      // In memory it may be, though its creation failed.
+      const auto found = before->Lookup(before.root(), name);
+      if (found.has_value()) seen[found.value().id.inode] = {name, found.value()};
+      if (!is_made) break;
+    }
+    const auto rest = SimDevice::Create({.pool_bytes = 32ULL << 20}, device->CrashImage(requests));
+    before.Kill();
+    TestEngine after(*rest.value());
+    after.Mount();
+    for (const auto& [inode, file] : seen) {
+      const auto survived = after->GetAttributes(file.second.id);
+      if (!survived.has_value()) ++lost;
+    }
+    for (int at = 0; at < 100; ++at) {
+      const auto made = after.TryCreate(after.root(), "g" + std::to_string(at)).value().node;
+      EXPECT_FALSE(seen.contains(made.id.inode)) << made.id.inode;
+      for (const auto& [inode, file] : seen) {
+        EXPECT_GT(made.generation, file.second.generation);
+        EXPECT_NE(after->EncodeHandle(made, 1), after->EncodeHandle(file.second, 1));
+      }
+    }
+    after.Unmount();
+    after.CheckIsSound();
+  }
+  EXPECT_GT(lost, 0);  // or nothing was tried
 }
 
 // Errors of write-back lost between two COMMITs: the data of a write went nowhere, at the hands of
