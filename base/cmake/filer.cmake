@@ -37,7 +37,7 @@ endfunction()
 # For a program whose hot path leads through several files. Other programs link the same libraries
 # as they are: `fat` objects hold the compiled code as well.
 function(filer_optimize_as_one program)
-  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL GNU OR FILER_SANITIZE)
+  if(NOT CMAKE_CXX_COMPILER_ID STREQUAL GNU OR FILER_SANITIZE OR FILER_SANITIZE_THREAD OR FILER_COVERAGE)
     return()
   endif()
   foreach(target IN ITEMS ${program} LISTS ARGN)

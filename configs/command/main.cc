@@ -212,12 +212,12 @@ int Run(int count, char** words) {
   AddFileset(app, arguments);
   AddSnapshot(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
-  test->add_option(
-          "WHAT", arguments.test_what,
-          "unit, integration, tidy, sanitize, fuzz, all of these; on demand only: long (soaks, "
-          "hours), libblkio (downloads a peer of the bridge)")
+  test->add_option("WHAT", arguments.test_what,
+                   "unit, integration, tidy, sanitize, tsan, fuzz, all of these; on demand only: "
+                   "long (soaks, "
+                   "hours), libblkio (downloads a peer of the bridge)")
       ->check(CLI::IsMember(
-          {"unit", "integration", "tidy", "sanitize", "fuzz", "long", "libblkio", "all"}));
+          {"unit", "integration", "tidy", "sanitize", "tsan", "fuzz", "long", "libblkio", "all"}));
   test->callback([&] { arguments.chosen = [&] { return Test(arguments.test_what); }; });
   // All behind the word is for the program that knows it, --help and --home too.
   auto* bench = app.add_subcommand("bench", "measure: bench bridge|engine [--quick] [--json FILE]");

@@ -6,6 +6,7 @@
 #include <unordered_set>
 
 #include "base/assert.h"
+#include "fsal/engine/format/label.h"
 
 namespace filer::engine::sim {
 namespace {
@@ -114,9 +115,17 @@ class CrashRun {
     const auto device = DeviceOn(image, device_options);
     FileRun run(*device, clock_, MountOptionsOf(sequence_.seed), sequence_.seed, model_, issued_);
     run.OnAnswered([&device](std::uint64_t count) { device->Mark(count); });
-    device->StartRecord();
     life_start_ = issued_.operation;
-    std::string wrong = run.Mount();
+    std::string wrong;
+    if (options_.wraps_log) {
+      wrong = run.Mount();
+      if (wrong.empty()) wrong = FillLog(run, *device);
+      model_ = run.model();
+      device->StartRecord();
+    } else {
+      device->StartRecord();
+      wrong = run.Mount();
+    }
     for (const Operation& operation : operations) {
       if (!wrong.empty()) return wrong;
       wrong = run.Do(operation);
@@ -125,6 +134,7 @@ class CrashRun {
     if (wrong.empty()) wrong = run.Compare();
     run.Kill();
     record_.emplace(device->TakeRecord());
+    counts_.wraps += WrapsIn(*record_);
     steps_ = run.steps();
     for (const SimRecord::Request& request : record_->requests) {
       if (request.changed_in_flight) return "a buffer changed while it was being written";
@@ -132,13 +142,63 @@ class CrashRun {
     return wrong;
   }
 
+  // Large values until the end of the ring is near. They leave nothing but their place in the log.
+  std::string FillLog(FileRun& run, SimDevice& device) {
+    constexpr const char* kName = "user.fill";
+    const auto layout = PlanVolume(kVolumeBytes).value();
+    const NodeId root = run.engine().Root();
+    const std::uint64_t margin = 3 + random_() % 12;  // blocks
+    std::uint64_t end = 0;                            // of the newest group, in the ring
+    device.SetStepHook([&](SimDevice&, const BlockRequest& request) {
+      const std::uint64_t block = request.offset_bytes / kBlockBytes;
+      const bool is_log = request.operation == BlockOperation::kWrite &&
+                          block >= layout.log_first_block && block < layout.node_first_block;
+      if (is_log) end = block - layout.log_first_block + request.length_bytes / kBlockBytes;
+    });
+    std::string wrong;
+    while (wrong.empty() && end + margin < layout.log_block_count) {
+      const bool is_near = end + margin + 40 >= layout.log_block_count;
+      const std::string value(is_near ? 10 : 60'000, 'f');
+      const auto set =
+          run.engine().SetXattr(Caller{}, root, kName, value, Engine::XattrMode::kCreateOrReplace);
+      if (!set.has_value()) wrong = "filling the log: " + set.error().message();
+    }
+    device.SetStepHook(nullptr);
+    if (!wrong.empty()) return wrong;
+    const auto removed = run.engine().RemoveXattr(Caller{}, root, kName);
+    if (!removed.has_value()) return "filling the log: " + removed.error().message();
+    const auto synced = run.engine().SyncAll();
+    if (!synced.has_value()) return "filling the log: " + synced.error().message();
+    return run.Adopt();
+  }
+
+  // How often the record's log reaches the end of its ring.
+  static std::uint64_t WrapsIn(const SimRecord& record) {
+    const auto layout = PlanVolume(kVolumeBytes).value();
+    std::uint64_t count = 0;
+    for (const SimRecord::Request& request : record.requests) {
+      count += request.operation == BlockOperation::kWrite &&
+                       request.offset_bytes >= layout.log_first_block * kBlockBytes &&
+                       request.offset_bytes + request.length_bytes ==
+                           layout.node_first_block * kBlockBytes
+                   ? 1
+                   : 0;
+    }
+    return count;
+  }
+
   // After `done` operations were answered.
   Allowed AllowedAt(std::uint64_t done) const {
+    return AllowedOf(model_, steps_, life_start_, done);
+  }
+
+  static Allowed AllowedOf(const FileModel& start, const std::vector<RunStep>& steps,
+                           std::uint64_t operations_before, std::uint64_t done) {
     Allowed allowed;
-    allowed.seen = life_start_ + done;
-    allowed.models.push_back(done == 0 ? &model_ : &steps_[done - 1].after);
-    if (done == steps_.size()) return allowed;
-    const RunStep& next = steps_[done];
+    allowed.seen = operations_before + done;
+    allowed.models.push_back(done == 0 ? &start : &steps[done - 1].after);
+    if (done == steps.size()) return allowed;
+    const RunStep& next = steps[done];
     if (next.during.has_value()) allowed.models.push_back(&*next.during);
     allowed.models.push_back(&next.after);
     return allowed;
@@ -203,6 +263,9 @@ class CrashRun {
     const std::uint64_t inodes = found.value().nodes.size() + made;
     if (wrong.empty()) wrong = Check(*device, is_writable ? std::optional(inodes) : std::nullopt);
     if (wrong.empty() && record) wrong = VerifyRecovery(*record, found.value(), allowed, ordinal);
+    if (wrong.empty() && options_.go_on_stride != 0 && ordinal % options_.go_on_stride == 1) {
+      wrong = VerifySecondLife(image, found.value(), allowed, ordinal);
+    }
     return wrong;
   }
 
@@ -276,6 +339,46 @@ class CrashRun {
     return wrong;
   }
 
+  // The volume is served on from this state, until the power goes again: what the second life was
+  // acknowledged is there, whatever the first had left in the log and in free blocks.
+  std::string VerifySecondLife(const SimImage& image, const FileModel& found,
+                               const Allowed& allowed, std::uint64_t ordinal) {
+    const std::uint64_t seed = sequence_.seed * 1'000'033 + ordinal;
+    SimOptions device_options = DeviceOptionsOf(sequence_.seed);
+    device_options.seed = seed;
+    const auto device = DeviceOn(image, device_options);
+    const Sequence life = DrawSequence(seed, options_.go_on_operations, 1);
+    ManualClock clock = clock_;
+    Issued issued = issued_;
+    issued.Rewind(allowed.seen);
+    FileRun run(*device, clock, MountOptionsOf(sequence_.seed), seed, found, issued);
+    run.OnAnswered([&device](std::uint64_t count) { device->Mark(count); });
+    device->StartRecord();
+    std::string wrong = run.Mount();
+    for (const Operation& operation : life.lives.front()) {
+      if (wrong.empty()) wrong = run.Do(operation);
+    }
+    if (wrong.empty()) wrong = run.Compare();
+    run.Kill();
+    const SimRecord record = device->TakeRecord();
+    std::mt19937_64 random(seed);
+    std::uint64_t epochs = 0;
+    EachEpoch(record, [&](const FlushEpoch&) { return ++epochs != 0; });
+    for (std::uint32_t at = 0; wrong.empty() && at < options_.go_on_states; ++at) {
+      const std::uint64_t chosen = random() % epochs;
+      EachEpoch(record, [&](const FlushEpoch& epoch) {
+        if (epoch.index() != chosen) return true;
+        const KeptWrites kept = RandomState(epoch, random);
+        ++counts_.second_states;
+        const Allowed now = AllowedOf(found, run.steps(), allowed.seen, epoch.mark());
+        wrong = VerifyOnce(epoch.Image(kept), now);
+        if (!wrong.empty()) wrong += "\n  at " + epoch.Text(kept);
+        return false;
+      });
+    }
+    return wrong.empty() ? "" : fmt::format("in a second life (seed {}): {}", seed, wrong);
+  }
+
   std::string VerifyOnce(SimImage image, const Allowed& allowed) {
     const auto device = DeviceOn(std::move(image), {});
     auto mounted = Engine::Mount(*device, clock_, QuietMountOptions());
@@ -327,6 +430,8 @@ void CrashRunCounts::Add(const CrashRunCounts& other) {
   states += other.states;
   distinct += other.distinct;
   recovery_states += other.recovery_states;
+  second_states += other.second_states;
+  wraps += other.wraps;
   record_hash = record_hash * 31 + other.record_hash;
 }
 
@@ -334,67 +439,6 @@ std::string RunCrashes(const Sequence& sequence, const CrashRunOptions& options,
                        CrashRunCounts& counts) {
   KeepFreedMemory();
   return CrashRun(sequence, options, counts).Run();
-}
-
-std::vector<std::uint32_t> Shrink(
-    std::vector<std::uint32_t> indexes, std::uint32_t tries_max,
-    const std::function<bool(const std::vector<std::uint32_t>&)>& fails) {
-  std::uint32_t tries = 0;
-  for (std::size_t part = std::max<std::size_t>(1, indexes.size() / 2); part > 0;) {
-    bool is_shorter = false;
-    // From the end: what comes after the failure goes at once.
-    for (std::size_t end = indexes.size(); end > 0 && tries < tries_max;) {
-      const std::size_t begin = end > part ? end - part : 0;
-      std::vector<std::uint32_t> without(indexes.begin(),
-                                         indexes.begin() + static_cast<std::ptrdiff_t>(begin));
-      without.insert(without.end(), indexes.begin() + static_cast<std::ptrdiff_t>(end),
-                     indexes.end());
-      ++tries;
-      if (fails(without)) {
-        indexes = std::move(without);
-        is_shorter = true;
-      }
-      end = begin;
-    }
-    if (tries >= tries_max) break;
-    if (part > 1) {
-      part /= 2;
-    } else if (!is_shorter) {
-      break;
-    }
-  }
-  return indexes;
-}
-
-std::string RunCrashesAndShrink(const Sequence& sequence, const CrashRunOptions& options,
-                                CrashRunCounts& counts) {
-  constexpr std::uint32_t kTriesMax = 2000;
-  const std::string wrong = RunCrashes(sequence, options, counts);
-  if (wrong.empty()) return {};
-  // At once: whoever loses patience with the shortening still has the seed.
-  fmt::print(stderr, "seed {}: {}\nagain: engine_sim crash --seed {}; shortening...\n",
-             sequence.seed, wrong, sequence.seed);
-  std::string wrong_now = wrong;
-  const auto shortest = Shrink(IndexesOf(sequence), kTriesMax, [&](const auto& indexes) {
-    CrashRunCounts unused;
-    std::string found = RunCrashes(Subset(sequence, indexes), options, unused);
-    if (found.empty()) return false;
-    wrong_now = std::move(found);
-    return true;
-  });
-  std::string text = fmt::format("seed {}: {}\nshortened to {} operations: {}\n", sequence.seed,
-                                 wrong, shortest.size(), wrong_now);
-  for (const auto& life : Subset(sequence, shortest).lives) {
-    for (const Operation& operation : life) text += "  " + Text(operation) + "\n";
-    text += "  -- the power goes\n";
-  }
-  return text + fmt::format("again: engine_sim crash --seed {} --only {}\n", sequence.seed,
-                            shortest.empty() ? "none" : IndexesText(shortest));
-}
-
-Sequence CampaignSequence(std::uint64_t seed) {
-  // One in ten is long enough for checkpoints that a filling log asks for.
-  return seed % 10 == 9 ? DrawSequence(seed, 1500, 1) : DrawSequence(seed, 60, 3);
 }
 
 }  // namespace filer::engine::sim

@@ -28,6 +28,14 @@ struct CrashRunOptions {
   // One in so many is worked with after the mount, then unmounted in order. Multiples of
   // writable_stride, both.
   std::uint32_t probe_stride = 8;
+  // One in so many is served on from by so many operations, until the power goes again: at so many
+  // states of that second life.
+  std::uint32_t go_on_stride = 64;
+  std::uint32_t go_on_operations = 12;
+  std::uint32_t go_on_states = 5;
+  // Each life begins with a log that is filled nearly to the end of its ring, so that it goes
+  // round.
+  bool wraps_log = false;
 };
 
 struct CrashRunCounts {
@@ -36,6 +44,8 @@ struct CrashRunCounts {
   std::uint64_t states = 0;           // enumerated
   std::uint64_t distinct = 0;         // of these, by their bytes: mounted and verified
   std::uint64_t recovery_states = 0;  // mounted and verified, of recoveries
+  std::uint64_t second_states = 0;    // of second lives
+  std::uint64_t wraps = 0;            // of the log in lives whose states were taken
   std::uint64_t record_hash = 0;      // of all that was written: the same seed gives the same
 
   void Add(const CrashRunCounts& other);

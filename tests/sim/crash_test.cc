@@ -41,10 +41,32 @@ TEST(Crash, EveryStateOfRandomRunsHoldsWhatWasAcknowledged) {
               static_cast<unsigned long long>(counts.states),
               static_cast<unsigned long long>(counts.distinct),
               static_cast<unsigned long long>(counts.recovery_states));
+  EXPECT_GT(counts.second_states, 0U);
   RecordProperty("operations", static_cast<int>(counts.operations));
   RecordProperty("crash_states", static_cast<int>(counts.states));
   RecordProperty("distinct_states", static_cast<int>(counts.distinct));
   RecordProperty("recovery_states", static_cast<int>(counts.recovery_states));
+}
+
+// A twentieth of the states, of lives whose log goes round its ring.
+TEST(Crash, EveryStateWhereTheLogWrapsHoldsWhatWasAcknowledged) {
+  const bool is_long = std::getenv("FILER_LONG") != nullptr;
+  const std::uint64_t states_wanted =
+      EnvironmentNumber("FILER_STATES", is_long ? 10'000'000 : kStates) / 20;
+  CrashRunOptions options;
+  options.wraps_log = true;
+  CrashRunCounts counts;
+  std::uint64_t lives = 0;
+  for (std::uint64_t seed = EnvironmentNumber("FILER_SEED", 1); counts.states < states_wanted;
+       ++seed) {
+    const Sequence sequence = CampaignSequence(seed);
+    lives += sequence.lives.size();
+    ASSERT_EQ(RunCrashesAndShrink(sequence, options, counts), "");
+  }
+  std::printf("%llu lives, %llu wraps, %llu crash states\n", static_cast<unsigned long long>(lives),
+              static_cast<unsigned long long>(counts.wraps),
+              static_cast<unsigned long long>(counts.states));
+  EXPECT_GE(counts.wraps * 2, lives);  // the others were short of changes, or mounted again
 }
 
 }  // namespace

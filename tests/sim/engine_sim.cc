@@ -1,6 +1,6 @@
 // engine_sim: the engine's proofs at length, and one failure again.
 //
-//   engine_sim crash [--seed N] [--count N] [--seconds N] [--only 3,7,12-15]
+//   engine_sim crash [--wrap] [--seed N] [--count N] [--seconds N] [--only 3,7,12-15]
 //
 // crash: sequences of seeds from N on, each with all of its crash states. Ends with 0 when nothing
 // was wrong; else prints what, the shortened sequence, and the command that runs it again.
@@ -19,13 +19,16 @@ struct Arguments {
   std::uint64_t count = 0;
   std::uint64_t seconds = 0;
   std::string only;
+  bool wraps_log = false;
 };
 
 int Crash(const Arguments& arguments) {
+  CrashRunOptions options;
+  options.wraps_log = arguments.wraps_log;
   if (!arguments.only.empty()) {
     CrashRunCounts counts;
     const auto sequence = Subset(CampaignSequence(arguments.seed), ParseIndexes(arguments.only));
-    const std::string wrong = RunCrashes(sequence, {}, counts);
+    const std::string wrong = RunCrashes(sequence, options, counts);
     fmt::print("{}\n", wrong.empty() ? "nothing is wrong" : wrong);
     return wrong.empty() ? 0 : 1;
   }
@@ -38,16 +41,17 @@ int Crash(const Arguments& arguments) {
   const auto print = [&](std::uint64_t seeds) {
     fmt::print(
         "{} seeds from {} on, {:.0f} s: {} operations, {} epochs, {} crash states, {} "
-        "distinct, {} of recoveries, hash {:x}\n",
+        "distinct, {} of recoveries, {} of second lives, {} wraps of the log, hash {:x}\n",
         seeds, arguments.seed, passed(), counts.operations, counts.epochs, counts.states,
-        counts.distinct, counts.recovery_states, counts.record_hash);
+        counts.distinct, counts.recovery_states, counts.second_states, counts.wraps,
+        counts.record_hash);
     std::fflush(stdout);
   };
   std::uint64_t done = 0;
   for (; count == 0 || done < count; ++done) {
     if (arguments.seconds != 0 && passed() > static_cast<double>(arguments.seconds)) break;
     const std::string wrong =
-        RunCrashesAndShrink(CampaignSequence(arguments.seed + done), {}, counts);
+        RunCrashesAndShrink(CampaignSequence(arguments.seed + done), options, counts);
     if (!wrong.empty()) {
       fmt::print("{}", wrong);
       return 1;
@@ -69,6 +73,7 @@ int main(int argc, char** argv) {
   crash->add_option("--seed", arguments.seed, "the first seed");
   crash->add_option("--count", arguments.count, "so many seeds (default 1)");
   crash->add_option("--seconds", arguments.seconds, "as many seeds as fit");
+  crash->add_flag("--wrap", arguments.wraps_log, "each life's log goes round its ring");
   crash->add_option("--only", arguments.only, "these operations only, e.g. 3,7,12-15");
   CLI11_PARSE(app, argc, argv);
   return filer::engine::sim::Crash(arguments);

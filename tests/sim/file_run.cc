@@ -79,6 +79,13 @@ std::string FileRun::Compare() {
   return Difference(found.value(), model_, true);
 }
 
+std::string FileRun::Adopt() {
+  auto found = ReadModel(*engine_);
+  if (!found.has_value()) return "reading all: " + found.error().message();
+  model_ = std::move(found).value();
+  return {};
+}
+
 std::string FileRun::GoOnAfterFailure(const std::vector<const FileModel*>& candidates) {
   const auto found = ReadModel(*engine_);
   if (!found.has_value()) return "reading all: " + found.error().message();

@@ -63,6 +63,8 @@ class FileRun {
   std::string Mount();
   std::string Do(const Operation& operation);  // appends a step
   std::string Compare();                       // all of the engine with all of the model
+  // The model becomes what the engine shows: somebody else changed it.
+  std::string Adopt();
 
   const std::vector<RunStep>& steps() const { return steps_; }
   const FileModel& model() const { return model_; }

@@ -54,6 +54,8 @@ Result<void> FileSystems::StartLive(FileSystem& system) {
     transaction.CountFiles(1);
     FILER_TRY(shared_.Sync(FILER_TRY(system.volume.store->Commit(std::move(transaction)))));
     shared_.counters.inodes.fetch_add(1);
+  } else if (root.has_error() && !(root.error() == Errc::kStaleHandle)) {
+    return root.error();  // a root that cannot be read is not a root that is not there
   } else if (!root.has_value() || !root.value()->IsDirectory()) {
     return Error(Errc::kCorrupt,
                  "volume " + shared_.store->VolumeName() + ": there is no root directory");

@@ -12,6 +12,11 @@ constexpr std::size_t kExtentsInline = 512;  // bigger files are freed by the ba
 constexpr std::size_t kExtentsPerTransaction = 256;
 constexpr std::size_t kXattrsPerTransaction = 256;
 constexpr std::uint64_t kBlocksMax = kFileBytesMax / kBlockBytes;
+
+// A node that a key promises: gone, or not to be read.
+Error MissingFor(const char* what, const Error& error) {
+  return error == Errc::kStaleHandle ? Error(Errc::kCorrupt, what) : error;
+}
 }  // namespace
 
 // The node is dead: no operation reaches it any more.
@@ -125,7 +130,7 @@ Result<void> FileData::FinishInterrupted() {
   FILER_TRY(collect('T', truncated));
   for (const std::uint64_t inode : orphans) {
     auto node = volume_.nodes.Get(*volume_.store, inode);
-    if (!node.has_value()) return Error(Errc::kCorrupt, "an orphan has no inode");
+    if (!node.has_value()) return MissingFor("an orphan has no inode", node.error());
     if (node.value()->record.links != 0) return Error(Errc::kCorrupt, "an orphan has links");
     node.value()->is_dead = true;
     FILER_TRY(Reclaim(node.value()));
@@ -133,7 +138,7 @@ Result<void> FileData::FinishInterrupted() {
   for (const std::uint64_t inode : truncated) {
     if (std::find(orphans.begin(), orphans.end(), inode) != orphans.end()) continue;
     const auto node = volume_.nodes.Get(*volume_.store, inode);
-    if (!node.has_value()) return Error(Errc::kCorrupt, "a truncation has no inode");
+    if (!node.has_value()) return MissingFor("a truncation has no inode", node.error());
     const std::lock_guard lock(node.value()->flush_mutex);
     const std::uint64_t first = RoundUp(node.value()->record.size, kBlockBytes) / kBlockBytes;
     FILER_TRY(

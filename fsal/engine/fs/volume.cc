@@ -133,7 +133,10 @@ Result<std::uint64_t> Volume::NewInode() {
   const std::lock_guard lock(inode_mutex_);
   if (next_inode_ == 0) {
     const auto value = store->Get(CounterKey(kInodeCounter));
-    if (!value.has_value()) return Error(Errc::kCorrupt, "the counter of inode numbers is gone");
+    if (!value.has_value()) {
+      if (!(value.error() == Errc::kNotFound)) return value.error();
+      return Error(Errc::kCorrupt, "the counter of inode numbers is gone");
+    }
     next_inode_ = inode_limit_ = std::max(FILER_TRY(DecodeCounter(value.value())), first_inode_);
   }
   if (next_inode_ == inode_limit_) {

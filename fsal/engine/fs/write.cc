@@ -147,7 +147,8 @@ Result<void> FileData::WritePiece(const NodePtr& node, std::uint64_t offset,
   Staging staging;
   FILER_TRY(Stage(offset, data, skip, length, staging));
   const std::uint64_t count = staging.blocks.size();
-  FILER_TRY(volume_.ReserveBlocks(count, false));
+  // Only the edges of a hole never extend: they must be zeroed on a full volume, too.
+  FILER_TRY(volume_.ReserveBlocks(count, extend == Extend::kNever));
   for (int attempt = 0; attempt < kEdgeRetries; ++attempt) {
     std::uint64_t missing_block = 0;
     {

@@ -43,6 +43,7 @@ class NodeSpace {
   std::uint64_t free_count() const noexcept { return free_count_; }
   std::uint64_t pending_count() const noexcept { return pending_count_; }
   bool is_confused() const noexcept { return is_confused_; }
+  void Confuse() noexcept { is_confused_ = true; }  // the tree found a contradiction
   // Units of the tree as it is now.
   std::uint64_t used_count() const noexcept { return unit_count_ - free_count_ - pending_count_; }
 

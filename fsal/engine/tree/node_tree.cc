@@ -74,10 +74,17 @@ Miss NodeTree::MissBelow(const Path& path, const NodePointer& pointer, std::uint
   return miss;
 }
 
+// In a damaged tree a pointer may lead to a node that is in memory for another reason. It is read
+// then, which tells what is wrong.
+Page* NodeTree::FindAt(const NodePointer& pointer, std::uint32_t level) const {
+  auto* page = cache_.Find(pointer);
+  return page != nullptr && page->level() == level ? page : nullptr;
+}
+
 bool NodeTree::Descend(Path& path, NodePointer pointer, std::uint32_t level, Toward toward,
                        std::string_view key, Misses& misses) const {
   for (;; --level) {
-    auto* page = cache_.Find(pointer);
+    auto* page = FindAt(pointer, level);
     if (page == nullptr) {
       misses.push_back(MissBelow(path, pointer, level));
       return false;
@@ -102,7 +109,7 @@ NodeTree::Step NodeTree::ReadValue(const LeafCell& cell, std::string& value, Mis
   const auto missed = misses.size();
   for (std::size_t at = 0; at < PiecesOf(cell.value_bytes); ++at) {
     const auto pointer = PieceAt(cell, at);
-    const auto* page = cache_.Find(pointer);
+    const auto* page = FindAt(pointer, kPieceLevel);
     if (page == nullptr) {
       misses.push_back({pointer, kPieceLevel, {}, {}, false});
     } else if (misses.size() == missed) {
@@ -117,7 +124,7 @@ NodeTree::Step NodeTree::Find(std::string_view key, std::string& value, Misses& 
   if (root_.block == 0) return Step::kAbsent;
   auto pointer = root_;
   for (auto level = root_level_;; --level) {
-    const auto* page = cache_.Find(pointer);
+    const auto* page = FindAt(pointer, level);
     if (page == nullptr) {
       Path path;  // once more, for what lies above it
       Descend(path, root_, root_level_, Toward::kKey, key, misses);
@@ -299,11 +306,16 @@ Page& NodeTree::CopyPage(Page& page) {
 }
 
 void NodeTree::Free(const NodePointer& pointer) {
-  if (pointer.birth_epoch <= shared_epoch_) {
-    buried_.push_back({{pointer.block, kNodeBlocks}, pointer.birth_epoch});
-    return;
-  }
   if (pointer.birth_epoch != open_.epoch()) {
+    if (!space_.Contains(pointer.block)) return space_.Confuse();
+    if (pointer.birth_epoch <= shared_epoch_) {
+      buried_.push_back({{pointer.block, kNodeBlocks}, pointer.birth_epoch});
+      return;
+    }
+    const auto* there = cache_.FindAny(pointer.block);
+    if (there != nullptr && there->is_dirty && there->birth_epoch() != pointer.birth_epoch) {
+      return space_.Confuse();  // ours, and given out while this pointer led there
+    }
     space_.FreeLater(pointer.block, open_.epoch());
     cache_.Remove(pointer.block);  // a checkpoint under way holds it for itself
     return;
@@ -334,12 +346,15 @@ std::string NodeTree::MakePieces(std::string_view value) {
   return pointers;
 }
 
-// The way to `key`, every node of it ours to change.
+// The way to `key`, every node of it ours to change. Prepare saw to it that it is there. Empty: a
+// change before this one took a node of it away, which has two parents then.
 NodeTree::Path NodeTree::OwnPath(std::string_view key) {
   Path path;
   Misses misses;
-  const bool is_complete = Descend(path, root_, root_level_, Toward::kKey, key, misses);
-  FILER_ASSERT(is_complete);  // Prepare saw to it
+  if (!Descend(path, root_, root_level_, Toward::kKey, key, misses)) {
+    space_.Confuse();
+    return {};
+  }
   for (std::size_t depth = 0; depth < path.size(); ++depth) {
     auto& step = path[depth];
     if (step.page->birth_epoch() == open_.epoch()) continue;
@@ -360,6 +375,7 @@ void NodeTree::Put(std::string_view key, std::string_view value) {
     root_level_ = 0;
   }
   auto path = OwnPath(key);
+  if (path.empty()) return;
   auto& leaf = *path.back().page;
   const auto at = leaf.view().LowerBound(key);
   if (at < leaf.view().count() && leaf.view().key(at) == key) {
@@ -419,8 +435,7 @@ void NodeTree::Erase(std::string_view key) {
   if (root_.block == 0) return;
   Path path;
   Misses misses;
-  const bool is_complete = Descend(path, root_, root_level_, Toward::kKey, key, misses);
-  FILER_ASSERT(is_complete);  // Prepare saw to it
+  if (!Descend(path, root_, root_level_, Toward::kKey, key, misses)) return space_.Confuse();
   const auto found = path.back().page->view().LowerBound(key);
   const auto view = path.back().page->view();
   if (found == view.count() || view.key(found) != key) return;
@@ -499,7 +514,7 @@ bool NodeTree::MergeAround(Page& parent, std::size_t at) {
   auto* page = cache_.Find(parent.view().child(at));
   FILER_ASSERT(page != nullptr && page->birth_epoch() == open_.epoch());
   const auto fits = [&](const Page* other) {
-    return other != nullptr &&
+    return other != nullptr && other->level() == page->level() &&
            page->used_bytes() + other->used_bytes() + kNodeKeyBytesMax <= kMergedBytesMax;
   };
   // A first key is empty in its node and the separator in the parent: it comes back with the cells.

@@ -117,7 +117,8 @@ class NodeTree {
   // kDone or kMiss.
   Step Prepare(std::span<const TreeChange> changes, Needs& needs, Misses& misses);
   // Prepared in the same hold of the lock, and the space is there. Changes the tree as of the open
-  // epoch.
+  // epoch. In a damaged tree some changes may be left out: the space is confused then, and the tree
+  // is not to be used any more.
   void Apply(std::span<const TreeChange> changes);
 
   // As it is now. The pointer has no checksum yet if its node was not written.
@@ -144,6 +145,7 @@ class NodeTree {
   using Path = boost::container::static_vector<PathStep, kNodeLevelMax + 1>;
   enum class Toward { kKey, kFirst, kLast };
 
+  Page* FindAt(const NodePointer& pointer, std::uint32_t level) const;
   bool Descend(Path& path, NodePointer pointer, std::uint32_t level, Toward toward,
                std::string_view key, Misses& misses) const;
   bool ToNextLeaf(Path& path, std::string_view to, Misses& misses) const;

@@ -16,6 +16,11 @@ Page* PageCache::Find(const NodePointer& pointer) const {
   return page;
 }
 
+const Page* PageCache::FindAny(std::uint64_t block) const {
+  const auto at = pages_.find(block);
+  return at == pages_.end() ? nullptr : at->second.get();
+}
+
 void PageCache::Add(PageRef page) {
   page->clock_index = clock_.size();
   clock_.push_back(page.get());

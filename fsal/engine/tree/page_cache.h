@@ -18,6 +18,8 @@ class PageCache {
 
   // The node that `pointer` means, or nullptr. A page of another life of its block does not count.
   Page* Find(const NodePointer& pointer) const;
+  // Whatever node of that block is here.
+  const Page* FindAny(std::uint64_t block) const;
   // A node read from the disk; makes room for it. Returns the page that is there now: one of the
   // same or of a later life stays.
   PageRef AddRead(PageRef page);

@@ -192,8 +192,8 @@ Result<void> StoreImpl::WalkLists(NodeSpace& space, const TakeRun& take) {
 Result<void> StoreImpl::ApplyGroup(const GroupHeader& header, std::string_view payload) {
   for (std::uint64_t lsn = header.first_lsn; lsn <= header.last_lsn; ++lsn) {
     const auto applied = ApplyTransaction(payload);
-    if (!applied.has_value()) {
-      return Error(Errc::kCorrupt,
+    if (!applied.has_value()) {  // damage, or a node that cannot be read
+      return Error(applied.error().code(),
                    fmt::format("log transaction {}: {}", lsn, applied.error().message()));
     }
   }

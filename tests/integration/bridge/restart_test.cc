@@ -24,8 +24,12 @@ using namespace std::chrono_literals;
 
 constexpr std::uint32_t kBlocks = 4096;
 constexpr std::uint32_t kDepth = 32;
-// Generous: for a machine that does other things. What was measured is printed.
-constexpr double kKilledMsMax = 500;
+// Until the next request completes after a kill.
+constexpr double kKilledMsTarget = 50;
+// Generous: for a machine that does other things, and once more where it did so during one group
+// of kills. What was measured is printed.
+constexpr double kKilledMsMax = 250;
+constexpr int kAttempts = 2;
 constexpr double kReplacedMsMax = 5000;  // with the disk's own time to flush
 
 int Rounds() { return std::getenv("FILER_LONG") != nullptr ? 100 : 5; }
@@ -78,38 +82,59 @@ class RestartTest : public testing::Test {
   std::string wrong_;
 };
 
-void Report(const std::string& what, std::vector<double> times_ms, double median_ms_max) {
+// Prints them; returns the median.
+double Report(const std::string& what, std::vector<double> times_ms,
+              const std::string& target = "") {
   std::sort(times_ms.begin(), times_ms.end());
   const double median = times_ms[times_ms.size() / 2];
-  fmt::print("{}: median {:.1f} ms, min {:.1f}, max {:.1f}, {} times\n", what, median,
+  fmt::print("{}: median {:.1f} ms{}, min {:.1f}, max {:.1f}, {} times\n", what, median, target,
              times_ms.front(), times_ms.back(), times_ms.size());
-  EXPECT_LT(median, median_ms_max);
+  return median;
+}
+
+struct KillTimes {
+  double ended_ms = 0;
+  double next_ms = 0;
+};
+
+// `load` is running on it.
+void KillOnce(BridgeProcess& bridge, StampedLoad& load, KillTimes& times) {
+  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, bridge.Pid(), 0)));
+  ASSERT_TRUE(pidfd.is_open());
+  const std::int64_t begin_ns = SystemClock().MonotonicNs();
+  ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+  pollfd wait{pidfd.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&wait, 1, 10'000), 1);
+  load.MarkDead();
+  times.ended_ms = static_cast<double>(SystemClock().MonotonicNs() - begin_ns) / 1e6;
+  std::int64_t first_ns = 0;
+  for (int i = 0; i < 30'000 && first_ns == 0; ++i) {
+    std::this_thread::sleep_for(1ms);
+    first_ns = load.TakeFirstAfterDeath();
+  }
+  ASSERT_NE(first_ns, 0) << "no request completes any more";
+  times.next_ms = static_cast<double>(first_ns - begin_ns) / 1e6;
 }
 
 TEST_F(RestartTest, KilledUnderLoadNothingIsLost) {
-  std::vector<double> ended_ms, next_ms;
-  for (int round = 0; round < Rounds(); ++round) {
-    ASSERT_TRUE(WaitForLoad(500 + static_cast<std::uint64_t>(round) % 7 * 100)) << wrong_;
-    const pid_t pid = bridge_.Pid();
-    const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
-    ASSERT_TRUE(pidfd.is_open());
-    const std::int64_t begin_ns = SystemClock().MonotonicNs();
-    ::kill(pid, SIGKILL);
-    pollfd wait{pidfd.get(), POLLIN, 0};
-    ASSERT_EQ(::poll(&wait, 1, 10'000), 1);
-    load_->MarkDead();
-    ended_ms.push_back(static_cast<double>(SystemClock().MonotonicNs() - begin_ns) / 1e6);
-    std::int64_t first_ns = 0;
-    for (int i = 0; i < 30'000 && first_ns == 0; ++i) {
-      std::this_thread::sleep_for(1ms);
-      first_ns = load_->TakeFirstAfterDeath();
+  int kills = 0;
+  double median_ms = kKilledMsMax;
+  for (int attempt = 0; attempt < kAttempts && median_ms >= kKilledMsMax; ++attempt) {
+    std::vector<double> ended_ms, next_ms;
+    for (int round = 0; round < Rounds(); ++round, ++kills) {
+      ASSERT_TRUE(WaitForLoad(500 + static_cast<std::uint64_t>(round) % 7 * 100)) << wrong_;
+      KillTimes times;
+      ASSERT_NO_FATAL_FAILURE(KillOnce(bridge_, *load_, times));
+      ended_ms.push_back(times.ended_ms);
+      next_ms.push_back(times.next_ms);
     }
-    ASSERT_NE(first_ns, 0) << "no request completes any more";
-    next_ms.push_back(static_cast<double>(first_ns - begin_ns) / 1e6);
+    Report("kill to the end of the process", ended_ms);
+    median_ms =
+        Report("kill to next request", next_ms, fmt::format(" (target {:.0f})", kKilledMsTarget));
   }
-  Report("kill to the end of the process", ended_ms, kKilledMsMax);
-  Report("kill to the next completed request", next_ms, kKilledMsMax);
-  EXPECT_EQ(bridge_.CallKeeper("status")["restarts"], Rounds());
+  RecordProperty("kill_to_next_request_median_ms", fmt::format("{:.1f}", median_ms));
+  EXPECT_LT(median_ms, kKilledMsMax);
+  EXPECT_EQ(bridge_.CallKeeper("status")["restarts"], kills);
   ExpectAllIsThere();
 }
 
@@ -137,7 +162,7 @@ TEST_F(RestartTest, ReplacedUnderLoadNothingIsLost) {
     if (!before.empty()) std::filesystem::remove(before);
     before = program;
   }
-  Report("longest time without a completion", gaps_ms, kReplacedMsMax);
+  EXPECT_LT(Report("longest time without a completion", gaps_ms), kReplacedMsMax);
   EXPECT_EQ(bridge_.CallKeeper("status")["restarts"], 0);
   ExpectAllIsThere();
 }

@@ -46,6 +46,19 @@ TEST(BlockAllocator, FreedBlocksWaitForTheirTransaction) {
   EXPECT_FALSE(allocator.IsUsedForTest(run.first));
 }
 
+// A region of whole words has no tail to keep out of use; to free nothing frees nothing.
+TEST(BlockAllocator, GivesOutTheLastBlockOfARegionOfWholeWords) {
+  BlockAllocator allocator(64, 128);
+  ASSERT_TRUE(allocator.Reserve(allocator.free(), true).has_value());
+  std::uint64_t given = 0;
+  while (given < 128) given += allocator.AllocateReserved(128 - given).count;
+  EXPECT_EQ(given, 128U);
+  EXPECT_TRUE(allocator.IsUsedForTest(191));
+  allocator.FreeNow({100, 0});
+  EXPECT_EQ(allocator.free(), 0U);
+  EXPECT_TRUE(allocator.Reserve(1, false).error() == Errc::kNoSpace);
+}
+
 // Against a map of blocks: nothing is given out twice, every promise is kept to the last block.
 TEST(BlockAllocator, RandomUseAgreesWithAMap) {
   for (std::uint32_t seed = 1; seed <= 20; ++seed) {

@@ -155,5 +155,57 @@ TEST(LogWriter, ANarrowDeviceQueueIsNoError) {
   EXPECT_EQ(ReplayAll(*device, Head()).value(), kept);
 }
 
+// Takes so many requests, then refuses all: the other end is gone.
+class Refusing final : public BlockDevice {
+ public:
+  Refusing(BlockDevice& device, int taken) : device_(device), left_(taken) {}
+  DeviceInfo Info() const override { return device_.Info(); }
+  BufferPool& Pool() override { return device_.Pool(); }
+  Result<void> Submit(BlockRequest& request) override {
+    if (left_ == 0) return Errc::kDeviceGone;
+    --left_;
+    return device_.Submit(request);
+  }
+  std::uint32_t Poll(std::uint32_t most) override { return device_.Poll(most); }
+  void Relax() override { device_.Relax(); }
+
+ private:
+  BlockDevice& device_;
+  int left_;
+};
+
+TEST(LogWriter, ARequestThatTheDeviceDoesNotTakeIsFinal) {
+  for (const int taken : {0, 1}) {  // the write is refused, or the FLUSH
+    auto device = Device();
+    Refusing gone(*device, taken);
+    auto log = LogWriter::Create(gone, kRing, Head()).value();
+    const auto lsn = *log->TryAppend("a");
+    EXPECT_TRUE(log->Sync(lsn).error() == Errc::kIo);
+    EXPECT_TRUE(log->Health().error() == Errc::kIo);
+    EXPECT_EQ(log->DurableLsn(), 0U);
+  }
+}
+
+// Nobody waits for what is being written when the writer goes: it waits itself, or the device would
+// write from memory that is somebody else's by then.
+TEST(LogWriter, EndsOnlyWhenNothingIsInFlight) {
+  for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+    auto device = Device({.seed = seed});
+    auto log = LogWriter::Create(*device, kRing, Head()).value();
+    std::string kept;
+    for (int at = 0; at < 3; ++at) {
+      const std::string transaction(700'000, static_cast<char>('a' + at));
+      if (!log->TryAppend(transaction)) break;
+      kept += transaction;
+      EXPECT_TRUE(log->LimitBacklog().has_value());
+    }
+    log.reset();
+    EXPECT_EQ(device->Poll(64), 0U);
+    const auto found = ReplayAll(*device, Head());
+    ASSERT_TRUE(found.has_value()) << found.error().message();
+    EXPECT_TRUE(kept.starts_with(found.value()));
+  }
+}
+
 }  // namespace
 }  // namespace filer::engine
