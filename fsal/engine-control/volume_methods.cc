@@ -47,7 +47,9 @@ Json ToJson(const engine::EngineCounters& counters) {
           {"checkpoints", counters.checkpoints},
           {"recovered_groups", counters.recovered_groups},
           {"free_blocks", counters.free_blocks},
-          {"inodes", counters.inodes}};
+          {"inodes", counters.inodes},
+          {"quota_limited_ids", counters.quota_limited_ids},
+          {"quota_refusals", counters.quota_refusals}};
 }
 
 std::string UuidText(const engine::Engine& engine) {

@@ -70,6 +70,8 @@ struct Attributes {
   std::int64_t btime_ns = 0;
   std::uint64_t change = 0;       // NFSv4 change attribute (RFC 8881, 5.8.1.4): never repeats for other content, also over a crash
   std::uint64_t fsid = 0;         // of the fileset
+  std::uint32_t project = 0;      // whose quota it counts for; 0: none
+  bool inherits_project = false;  // directories: what is made inside has its project
 };
 
 struct Caller {
@@ -155,6 +157,41 @@ struct LockConflict {
   std::string owner;
 };
 
+// Quotas count bytes of allocated blocks and inodes by user, group and project (0: none, not counted). Usage is kept for every id,
+// with or without limits; of an id with limits it includes what unstable writes have been promised.
+enum class QuotaKind : std::uint8_t { kUser, kGroup, kProject };
+inline constexpr std::size_t kQuotaKinds = 3;
+struct QuotaLimits {  // 0: none. Soft ones may be exceeded until the grace time is over
+  std::uint64_t bytes_soft = 0, bytes_hard = 0, inodes_soft = 0, inodes_hard = 0;
+  friend bool operator==(const QuotaLimits&, const QuotaLimits&) = default;
+};
+struct Quota {
+  QuotaKind kind = QuotaKind::kUser;
+  std::uint32_t id = 0;
+  std::uint64_t used_bytes = 0, used_inodes = 0;
+  QuotaLimits limits;
+  // When the soft limit, exceeded now, becomes a hard one (ns since the epoch); 0: it is not exceeded.
+  std::int64_t bytes_deadline_ns = 0, inodes_deadline_ns = 0;
+};
+struct QuotaGrace {
+  std::uint64_t bytes_seconds = 7 * 86400, inodes_seconds = 7 * 86400;
+};
+// Are limits a reason to refuse? Not to root; what it does is counted all the same.
+enum class QuotaRule : std::uint8_t { kEnforce, kExempt };
+inline QuotaRule QuotaRuleOf(const Caller& caller) {
+  return caller.uid == 0 ? QuotaRule::kExempt : QuotaRule::kEnforce;
+}
+// How far an assignment of a project to a tree has come. Starts empty; the engine moves it.
+struct ProjectWalk {
+  struct Level {
+    NodeId directory;
+    std::uint64_t cookie = 0;  // the last entry that is done
+  };
+  std::vector<Level> open;  // from the root of the tree to where it goes on
+  bool has_begun = false, is_done = false;
+  std::uint64_t visited = 0;
+};
+
 struct MountOptions {
   bool read_only = false;
   std::uint64_t cache_bytes = 256ULL << 20;       // data cache, at most half of the device's pool
@@ -177,6 +214,7 @@ struct EngineCounters {
   std::uint64_t dirty_bytes = 0, cached_bytes = 0;
   std::uint64_t log_groups = 0, log_transactions = 0, checkpoints = 0, recovered_groups = 0;
   std::uint64_t free_blocks = 0, inodes = 0;
+  std::uint64_t quota_limited_ids = 0, quota_refusals = 0;  // ids that have limits; operations that they refused
 };
 
 // One finding of check: what, where, which file.
@@ -241,7 +279,8 @@ class Engine {
   // What a change of content takes from a file, for a door to call before Write: setuid, and setgid where the group may execute,
   // unless the caller is root; file capabilities (security.capability) from anybody. Most often there is nothing to take: no commit.
   virtual Result<void> DropPrivileges(const Caller& caller, NodeId node) = 0;
-  virtual Result<FileSystemStatus> GetStatus() = 0;
+  // `below`: a directory whose project has limits gets those as the size of all there is (statfs of XFS).
+  virtual Result<FileSystemStatus> GetStatus(NodeId below = {}) = 0;
   // Extended attributes; the name carries its namespace ("user.x", "security.NTACL", "system.posix_acl_access").
   virtual Result<std::string> GetXattr(NodeId node, std::string_view name) = 0;
   enum class XattrMode { kCreateOrReplace, kCreate, kReplace };
@@ -260,13 +299,15 @@ class Engine {
   virtual Result<ReadResult> Read(NodeId node, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                                   AccessTime access_time = AccessTime::kTouch) = 0;
   virtual Result<WriteResult> Write(NodeId node, std::uint64_t offset_bytes,
-                                    std::span<const iovec> data, Stability stability) = 0;
+                                    std::span<const iovec> data, Stability stability,
+                                    QuotaRule rule = QuotaRule::kEnforce) = 0;
   // The same without waiting: `done` runs once, inline when all is in memory, else on the engine's completion thread. Segments of
   // `data` must stay valid until then.
   virtual void ReadAsync(NodeId node, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                          std::function<void(Result<ReadResult>)> done) = 0;
   virtual void WriteAsync(NodeId node, std::uint64_t offset_bytes, std::span<const iovec> data,
-                          Stability stability, std::function<void(Result<WriteResult>)> done) = 0;
+                          Stability stability, std::function<void(Result<WriteResult>)> done,
+                          QuotaRule rule = QuotaRule::kEnforce) = 0;
   // Makes unstable data of the range (length 0: to the end) durable, and the size as far as the range reaches. Errors: kIo; the verifier then changes.
   virtual Result<WriteVerifier> Commit(NodeId node, std::uint64_t offset_bytes,
                                        std::uint64_t length_bytes) = 0;
@@ -280,6 +321,30 @@ class Engine {
                                 std::uint64_t length_bytes, bool keep_size) = 0;
   // Next data (or hole) at or after offset; kOutOfRange past the last (ENXIO).
   virtual Result<std::uint64_t> Seek(NodeId node, std::uint64_t offset_bytes, bool want_data) = 0;
+
+  // --- quotas, of each fileset its own. kQuotaExceeded is answered by the operation that asks for the space or the inode: create, write (unstable, too),
+  // allocate, and where a node comes to another owner, group or project. Changes need a privileged caller (kNotPermitted).
+  virtual Result<Quota> GetQuota(QuotaKind kind, std::uint32_t id,
+                                 std::uint32_t fileset = kRootFileset) = 0;
+  virtual Result<void> SetQuota(const Caller& caller, QuotaKind kind, std::uint32_t id,
+                                const QuotaLimits& limits,
+                                std::uint32_t fileset = kRootFileset) = 0;
+  // In order of id, from `first_id` on, until `visit` returns false: every id that has limits or uses anything.
+  virtual Result<void> ListQuotas(QuotaKind kind, std::uint32_t first_id,
+                                  const std::function<bool(const Quota& quota)>& visit,
+                                  std::uint32_t fileset = kRootFileset) = 0;
+  virtual Result<QuotaGrace> GetQuotaGrace(QuotaKind kind,
+                                           std::uint32_t fileset = kRootFileset) = 0;
+  virtual Result<void> SetQuotaGrace(const Caller& caller, QuotaKind kind, QuotaGrace grace,
+                                     std::uint32_t fileset = kRootFileset) = 0;
+  // One node. `inherits` (directories only): what is made in it from now on has the project, too. Nothing may be linked or renamed
+  // into such a directory from another project (kCrossesFileset, EXDEV).
+  virtual Result<void> SetProject(const Caller& caller, NodeId node, std::uint32_t project,
+                                  bool inherits) = 0;
+  // The directory and all below it, `nodes_max` nodes in a call, until walk.is_done. From above: what is made meanwhile inherits.
+  virtual Result<void> SetProjectBelow(const Caller& caller, NodeId directory,
+                                       std::uint32_t project, std::size_t nodes_max,
+                                       ProjectWalk& walk) = 0;
 
   // --- byte-range locks, one table for all doors
   // nullopt: granted (replaces or splits the owner's own ranges as POSIX does); else the first conflict. Never waits.

@@ -167,13 +167,14 @@ void Write(fsal_obj_handle* object, bool bypass, fsal_async_cb callback, fsal_io
     FILER_TRY_STATUS(TheEngine().DropPrivileges(ToCaller(op_ctx->creds), NodeOf(object)));
     const auto stability =
         argument->fsal_stable ? engine::Stability::kFileSync : engine::Stability::kUnstable;
-    TheEngine().WriteAsync(NodeOf(object), argument->offset, Segments(*argument), stability,
-                           [request](Result<engine::WriteResult> result) noexcept {
-                             Finish(request, Guarded("write2", [&] {
-                                      return AnswerWrite(*request,
-                                                         FILER_TRY_STATUS(std::move(result)));
-                                    }));
-                           });
+    TheEngine().WriteAsync(
+        NodeOf(object), argument->offset, Segments(*argument), stability,
+        [request](Result<engine::WriteResult> result) noexcept {
+          Finish(request, Guarded("write2", [&] {
+                   return AnswerWrite(*request, FILER_TRY_STATUS(std::move(result)));
+                 }));
+        },
+        engine::QuotaRuleOf(ToCaller(op_ctx->creds)));
     return Success();
   });
 }

@@ -4,7 +4,9 @@
 #include "fsal/ganesha/attributes.h"
 #include "fsal/ganesha/change_listener.h"
 #include "fsal/ganesha/object.h"
+#include "fsal/ganesha/quotas.h"
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace filer::ganesha {
@@ -68,10 +70,11 @@ fsal_status_t CreateHandle(fsal_export* /*base*/, gsh_buffdesc* bytes, fsal_obj_
   });
 }
 
-fsal_status_t GetDynamicInfo(fsal_export* /*base*/, fsal_obj_handle* /*object*/,
+fsal_status_t GetDynamicInfo(fsal_export* /*base*/, fsal_obj_handle* object,
                              fsal_dynamicfsinfo_t* info) noexcept {
   return Guarded("get_fs_dynamic_info", [&] {
-    const auto status = FILER_TRY_STATUS(TheEngine().GetStatus());
+    const auto status = FILER_TRY_STATUS(
+        TheEngine().GetStatus(object == nullptr ? engine::NodeId{} : NodeOf(object)));
     *info = {};
     info->total_bytes = status.total_bytes;
     info->free_bytes = status.free_bytes;
@@ -81,6 +84,32 @@ fsal_status_t GetDynamicInfo(fsal_export* /*base*/, fsal_obj_handle* /*object*/,
     info->avail_files = status.free_nodes;
     info->time_delta.tv_nsec = 1;
     return Success();
+  });
+}
+
+// The volume's quotas, whatever directory of it the export is.
+fsal_status_t GetQuota(fsal_export* /*base*/, const char* /*path*/, int type, int id,
+                       fsal_quota_t* quota) noexcept {
+  return Guarded("get_quota", [&] {
+    const auto kind = ToQuotaKind(type);
+    const auto number = static_cast<std::uint32_t>(id);
+    if (!kind) return Status(ERR_FSAL_NO_QUOTA);
+    if (!MayAskAbout(ToCaller(op_ctx->creds), *kind, number)) return Status(ERR_FSAL_PERM);
+    const auto found = FILER_TRY_STATUS(TheEngine().GetQuota(*kind, number));
+    *quota = ToFsalQuota(found, SystemClock().RealtimeNs());
+    return Success();
+  });
+}
+
+fsal_status_t SetQuota(fsal_export* base, const char* path, int type, int id, fsal_quota_t* quota,
+                       fsal_quota_t* set) noexcept {
+  return Guarded("set_quota", [&] {
+    const auto kind = ToQuotaKind(type);
+    if (!kind) return Status(ERR_FSAL_NO_QUOTA);
+    FILER_TRY_STATUS(TheEngine().SetQuota(ToCaller(op_ctx->creds), *kind,
+                                          static_cast<std::uint32_t>(id), ToQuotaLimits(*quota)));
+    if (set == nullptr) return Success();
+    return GetQuota(base, path, type, id, set);
   });
 }
 
@@ -122,6 +151,8 @@ void InstallExportOperations(export_ops& operations) noexcept {
   operations.host_to_key = HostToKey;
   operations.create_handle = CreateHandle;
   operations.get_fs_dynamic_info = GetDynamicInfo;
+  operations.get_quota = GetQuota;
+  operations.set_quota = SetQuota;
   operations.get_write_verifier = GetWriteVerifier;
   operations.alloc_state = AllocateState;
 }

@@ -87,12 +87,12 @@ engine::Stability StabilityOf(int open_flags) {
 
 Result<std::uint64_t> WriteAll(DoorState& state, engine::NodeId node, std::uint64_t offset,
                                const char* data, std::size_t size_bytes,
-                               engine::Stability stability) {
+                               engine::Stability stability, engine::QuotaRule rule) {
   std::size_t written = 0;
   while (written < size_bytes) {
     const iovec segment = {.iov_base = const_cast<char*>(data + written),
                            .iov_len = size_bytes - written};
-    const auto result = state.engine.Write(node, offset + written, {&segment, 1}, stability);
+    const auto result = state.engine.Write(node, offset + written, {&segment, 1}, stability, rule);
     if (!result.has_value()) {
       if (written > 0) break;
       return result.error();
@@ -105,10 +105,11 @@ Result<std::uint64_t> WriteAll(DoorState& state, engine::NodeId node, std::uint6
 
 // The kernel's idea of the end of the file may be older than another door's append.
 Result<std::uint64_t> Append(DoorState& state, engine::NodeId node, const char* data,
-                             std::size_t size_bytes, engine::Stability stability) {
+                             std::size_t size_bytes, engine::Stability stability,
+                             engine::QuotaRule rule) {
   const MutexLock lock(state.append_mutexes[node.inode % DoorState::kAppendStripes]);
   const auto attributes = FILER_TRY(state.engine.GetAttributes(node));
-  return WriteAll(state, node, attributes.size_bytes, data, size_bytes, stability);
+  return WriteAll(state, node, attributes.size_bytes, data, size_bytes, stability, rule);
 }
 
 void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t size_bytes,
@@ -119,10 +120,13 @@ void Write(fuse_req_t request, fuse_ino_t inode, const char* data, std::size_t s
     // The kernel does it for what goes through its page cache only.
     const auto dropped = state.engine.DropPrivileges(CallerOf(request), node);
     if (!dropped.has_value()) return ReplyError(request, dropped.error());
+    // What the kernel writes back from its page cache is nobody's in particular.
+    const engine::QuotaRule rule =
+        info->writepage != 0 ? engine::QuotaRule::kEnforce : engine::QuotaRuleOf(CallerOf(request));
     const bool is_append = (info->flags & O_APPEND) != 0 && !state.uses_page_cache;
-    const auto written = is_append ? Append(state, node, data, size_bytes, stability)
+    const auto written = is_append ? Append(state, node, data, size_bytes, stability, rule)
                                    : WriteAll(state, node, static_cast<std::uint64_t>(offset), data,
-                                              size_bytes, stability);
+                                              size_bytes, stability, rule);
     if (!written.has_value()) return ReplyError(request, written.error());
     fuse_reply_write(request, written.value());
   });
@@ -195,9 +199,9 @@ void Seek(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence,
   });
 }
 
-void StatFs(fuse_req_t request, fuse_ino_t) noexcept {
+void StatFs(fuse_req_t request, fuse_ino_t inode) noexcept {
   Answer(request, [&](DoorState& state) {
-    const auto status = state.engine.GetStatus();
+    const auto status = state.engine.GetStatus(state.Node(inode));
     if (!status.has_value()) return ReplyError(request, status.error());
     constexpr std::uint64_t kUnit = 4096;
     struct statvfs answer = {};

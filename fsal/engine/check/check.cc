@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "base/units.h"
+#include "fsal/engine/check/check_quota.h"
 #include "fsal/engine/fs/keys.h"
 #include "fsal/engine/tree/trees.h"
 
@@ -83,6 +84,7 @@ class Checker {
     CheckInodes();
     CheckOverlaps();
     CheckSpace();
+    FILER_TRY(CheckQuotas());
     if (verify_data) FILER_TRY(VerifyData());
     report_.inodes += inodes_.size();
     return Ok();
@@ -157,6 +159,13 @@ class Checker {
   void CheckLinks(std::uint64_t number, const Inode& inode);
   void CheckOverlaps();
   void CheckSpace();
+  Result<void> CheckQuotas() {
+    QuotaCheck quotas;
+    for (const auto& [number, inode] : inodes_) quotas.Count(inode.record);
+    return quotas.Compare(store_, [this](std::string what, std::string where) {
+      Find(std::move(what), std::move(where));
+    });
+  }
   Result<void> VerifyData();
   bool IsVerified(const Extent& extent);
 
@@ -339,7 +348,7 @@ void Checker::ReadCounters() {
 }
 
 void Checker::ReadForeign() {
-  const std::string_view known = "CDEINOPTX";
+  const std::string_view known = "CDEINOPQTX";
   bool has_foreign = false;
   const auto scanned = store_.Scan("", "", [&](std::string_view key, std::string_view) {
     has_foreign = key.empty() || known.find(key.front()) == std::string_view::npos;

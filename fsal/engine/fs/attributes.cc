@@ -89,19 +89,25 @@ Result<Attributes> AttributeOps::Set(const Caller& caller, NodeId id,
   FILER_TRY(volume_.CheckWritable());
   if (change.mode.has_value() && (*change.mode & ~07777U) != 0) return Errc::kInvalidArgument;
   const NodePtr node = FILER_TRY(volume_.GetNode(id));
+  const bool moves_usage = change.uid.has_value() || change.gid.has_value();
+  if (moves_usage) FILER_TRY(data_.SettlePromises(node));
   Lsn lsn = 0;
   if (change.size_bytes.has_value()) {
-    lsn =
-        FILER_TRY(data_.SetSize(node, *change.size_bytes, [&](InodeRecord& record) -> Result<void> {
-          FILER_TRY(CheckChange(caller, record, change));
-          ApplyChange(volume_, caller, change, record);
-          return Ok();
-        }));
+    const auto edit = [&](Staged& staged) -> Result<void> {
+      FILER_TRY(CheckChange(caller, staged.record, change));
+      if (moves_usage) data_.ReturnPromises(*node);
+      staged.quota_rule = QuotaRuleOf(caller);
+      ApplyChange(volume_, caller, change, staged.record);
+      return Ok();
+    };
+    lsn = FILER_TRY(data_.SetSize(node, *change.size_bytes, edit));
   } else {
     const std::lock_guard lock(node->mutex);
     if (node->is_dead) return Errc::kStaleHandle;
     FILER_TRY(CheckChange(caller, node->record, change));
     Staged staged(*node);
+    if (moves_usage) data_.ReturnPromises(*node);
+    staged.quota_rule = QuotaRuleOf(caller);
     volume_.TouchChange(staged.record);
     ApplyChange(volume_, caller, change, staged.record);
     lsn = FILER_TRY(volume_.Commit({}, {&staged}));

@@ -131,7 +131,7 @@ void EngineImpl::SetChangeListener(std::uint32_t door, ChangeListener listener) 
   if (entered != nullptr) shared_.listener_count.fetch_add(1, std::memory_order_release);
 }
 
-Result<FileSystemStatus> EngineImpl::GetStatus() {
+Result<FileSystemStatus> EngineImpl::GetStatus(NodeId below) {
   FileSystemStatus status;
   status.total_bytes = shared_.allocator.total() * kBlockBytes;
   const std::uint64_t free = shared_.allocator.free() + shared_.allocator.pending();
@@ -143,6 +143,8 @@ Result<FileSystemStatus> EngineImpl::GetStatus() {
   status.free_nodes = status.available_bytes / kBlockBytes;
   status.total_nodes = inodes + status.free_nodes;
   status.fsid = VolumeFsid(shared_.geometry, kRootFileset, 0);
+  if (below.inode == 0 || FileSystems::IsSnapshots(below)) return status;
+  FILER_TRY(FILER_TRY(Of(below)).get().quotas.Narrow(below, status));
   return status;
 }
 
@@ -161,18 +163,19 @@ void EngineImpl::ReadAsync(NodeId node, std::uint64_t offset_bytes, std::uint64_
 }
 
 void EngineImpl::WriteAsync(NodeId node, std::uint64_t offset_bytes, std::span<const iovec> data,
-                            Stability stability, std::function<void(Result<WriteResult>)> done) {
+                            Stability stability, std::function<void(Result<WriteResult>)> done,
+                            QuotaRule rule) {
   const auto of = systems_.Find(node);
   if (!of.has_value()) return done(of.error());
   FileData& files = of.value()->data;
   if (stability == Stability::kUnstable) {
-    return done(files.Write(node, offset_bytes, data, stability));
+    return done(files.Write(node, offset_bytes, data, stability, rule));
   }
   std::vector<iovec> segments(data.begin(), data.end());
-  background_.Post([&files, node, offset_bytes, segments = std::move(segments), stability,
+  background_.Post([&files, node, offset_bytes, segments = std::move(segments), stability, rule,
                     done = std::move(done), door = CurrentDoor()] {
     SetDoor(door);
-    done(files.Write(node, offset_bytes, segments, stability));
+    done(files.Write(node, offset_bytes, segments, stability, rule));
   });
 }
 
@@ -198,6 +201,10 @@ EngineCounters EngineImpl::Counters() const {
   counters.recovered_groups = store.recovered_groups;
   counters.free_blocks = shared_.allocator.free();
   counters.inodes = from.inodes.load();
+  for (const FileSystem* const system : systems_.Live()) {
+    counters.quota_limited_ids += system->volume.quotas.limited_count();
+    counters.quota_refusals += system->volume.quotas.refusals();
+  }
   return counters;
 }
 

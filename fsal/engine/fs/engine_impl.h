@@ -53,7 +53,7 @@ class EngineImpl final : public Engine {
   Result<void> DropPrivileges(const Caller& caller, NodeId node) override {
     return FILER_TRY(Of(node)).get().attributes.DropPrivileges(caller, node);
   }
-  Result<FileSystemStatus> GetStatus() override;
+  Result<FileSystemStatus> GetStatus(NodeId below) override;
   Result<std::string> GetXattr(NodeId node, std::string_view name) override {
     if (FileSystems::IsSnapshots(node)) return Errc::kNoAttribute;
     return FILER_TRY(Of(node)).get().attributes.GetXattr(node, name);
@@ -85,13 +85,14 @@ class EngineImpl final : public Engine {
     return FILER_TRY(Of(node)).get().data.Read(node, offset_bytes, length_bytes, access_time);
   }
   Result<WriteResult> Write(NodeId node, std::uint64_t offset_bytes, std::span<const iovec> data,
-                            Stability stability) override {
-    return FILER_TRY(Of(node)).get().data.Write(node, offset_bytes, data, stability);
+                            Stability stability, QuotaRule rule) override {
+    return FILER_TRY(Of(node)).get().data.Write(node, offset_bytes, data, stability, rule);
   }
   void ReadAsync(NodeId node, std::uint64_t offset_bytes, std::uint64_t length_bytes,
                  std::function<void(Result<ReadResult>)> done) override;
   void WriteAsync(NodeId node, std::uint64_t offset_bytes, std::span<const iovec> data,
-                  Stability stability, std::function<void(Result<WriteResult>)> done) override;
+                  Stability stability, std::function<void(Result<WriteResult>)> done,
+                  QuotaRule rule) override;
   Result<WriteVerifier> Commit(NodeId node, std::uint64_t offset_bytes,
                                std::uint64_t length_bytes) override {
     return FILER_TRY(Of(node)).get().data.Commit(node, offset_bytes, length_bytes);
@@ -105,11 +106,42 @@ class EngineImpl final : public Engine {
   }
   Result<void> Allocate(const Caller& caller, NodeId node, std::uint64_t offset_bytes,
                         std::uint64_t length_bytes, bool keep_size) override {
-    static_cast<void>(caller);
-    return FILER_TRY(Of(node)).get().data.Allocate(node, offset_bytes, length_bytes, keep_size);
+    return FILER_TRY(Of(node)).get().data.Allocate(node, offset_bytes, length_bytes, keep_size,
+                                                   QuotaRuleOf(caller));
   }
   Result<std::uint64_t> Seek(NodeId node, std::uint64_t offset_bytes, bool want_data) override {
     return FILER_TRY(Of(node)).get().data.Seek(node, offset_bytes, want_data);
+  }
+
+  Result<Quota> GetQuota(QuotaKind kind, std::uint32_t id, std::uint32_t fileset) override {
+    return FILER_TRY(Live(fileset)).get().quotas.Get({kind, id});
+  }
+  Result<void> SetQuota(const Caller& caller, QuotaKind kind, std::uint32_t id,
+                        const QuotaLimits& limits, std::uint32_t fileset) override {
+    return FILER_TRY(Live(fileset)).get().quotas.Set(caller, {kind, id}, limits);
+  }
+  Result<void> ListQuotas(QuotaKind kind, std::uint32_t first_id,
+                          const std::function<bool(const Quota& quota)>& visit,
+                          std::uint32_t fileset) override {
+    return FILER_TRY(Live(fileset)).get().quotas.List(kind, first_id, visit);
+  }
+  Result<QuotaGrace> GetQuotaGrace(QuotaKind kind, std::uint32_t fileset) override {
+    if (static_cast<std::size_t>(kind) >= kQuotaKinds) return Errc::kInvalidArgument;
+    return FILER_TRY(Live(fileset)).get().volume.quotas.GraceOf(kind);
+  }
+  Result<void> SetQuotaGrace(const Caller& caller, QuotaKind kind, QuotaGrace grace,
+                             std::uint32_t fileset) override {
+    return FILER_TRY(Live(fileset)).get().quotas.SetGrace(caller, kind, grace);
+  }
+  Result<void> SetProject(const Caller& caller, NodeId node, std::uint32_t project,
+                          bool inherits) override {
+    return FILER_TRY(Of(node)).get().quotas.SetProject(caller, node, project, inherits);
+  }
+  Result<void> SetProjectBelow(const Caller& caller, NodeId directory, std::uint32_t project,
+                               std::size_t nodes_max, ProjectWalk& walk) override {
+    return FILER_TRY(Of(directory))
+        .get()
+        .quotas.SetProjectBelow(caller, directory, project, nodes_max, walk);
   }
 
   Result<std::optional<LockConflict>> Lock(NodeId node, std::string_view owner,
@@ -151,6 +183,10 @@ class EngineImpl final : public Engine {
   // The fileset or snapshot; nothing is to be done to the folder of snapshots. Errors:
   // kStaleHandle, kNotPermitted.
   Result<std::reference_wrapper<FileSystem>> Of(NodeId node);
+  // Errors: kStaleHandle.
+  Result<std::reference_wrapper<FileSystem>> Live(std::uint32_t fileset) {
+    return Of(Filesets::Root(fileset));
+  }
 
   SharedVolume shared_;
   BufferSource buffers_;

@@ -15,9 +15,7 @@ Result<void> Engine::Format(BlockDevice& device, const FormatOptions& options) {
   const auto store = FILER_TRY(Store::Open(device, clock, false));
   const InodeRecord root = NewRoot(store->MountEpoch(), clock.RealtimeNs());
   Transaction transaction;
-  transaction.Put(InodeKey(kRootInode), EncodeInode(root));
-  transaction.Put(CounterKey(kInodeCounter), EncodeCounter(kFirstFreeInode));
-  transaction.CountFiles(1);
+  PutRoot(root, transaction);
   FILER_TRY(store->Sync(FILER_TRY(store->Commit(std::move(transaction)))));
   return store->Close();
 }

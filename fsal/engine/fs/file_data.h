@@ -66,7 +66,7 @@ class FileData {
   std::optional<Result<ReadResult>> TryReadCached(NodeId id, std::uint64_t offset_bytes,
                                                   std::uint64_t length_bytes);
   Result<WriteResult> Write(NodeId id, std::uint64_t offset_bytes, std::span<const iovec> data,
-                            Stability stability);
+                            Stability stability, QuotaRule rule);
   Result<WriteVerifier> Commit(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes);
   // Writes back [first, end) of the file and its changed attributes; committed, not yet durable.
   Result<void> WriteBack(const NodePtr& node, std::uint64_t first_block, std::uint64_t end_block);
@@ -76,11 +76,11 @@ class FileData {
 
   // Part of SetAttributes: the size, and whatever else `edit` does to the record in the same
   // transaction (may fail).
-  Result<Lsn> SetSize(const NodePtr& node, std::uint64_t size,
-                      const std::function<Result<void>(InodeRecord&)>& edit);
+  using Edit = std::function<Result<void>(Staged& staged)>;
+  Result<Lsn> SetSize(const NodePtr& node, std::uint64_t size, const Edit& edit);
   Result<void> Deallocate(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes);
   Result<void> Allocate(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes,
-                        bool keep_size);
+                        bool keep_size, QuotaRule rule);
   Result<std::uint64_t> Seek(NodeId id, std::uint64_t offset_bytes, bool want_data);
 
   // Frees all of a dead node; big files in the background. Returns the newest transaction's LSN (0:
@@ -96,6 +96,12 @@ class FileData {
 
   // relatime, in memory. node.mutex held.
   void TouchAccessTime(const NodePtr& node);
+
+  // Before the node's owner, group or project changes: as little as possible is only promised to
+  // the old ones then. Without locks.
+  Result<void> SettlePromises(const NodePtr& node);
+  // What is promised all the same, by writers that came between. Node locked.
+  void ReturnPromises(Node& node);
 
  private:
   struct Piece;
@@ -116,12 +122,20 @@ class FileData {
   // kNever: kOutOfRange when the file is shorter than the end of the piece.
   enum class Extend : std::uint8_t { kAsNeeded, kNever };
   Result<void> WritePiece(const NodePtr& node, std::uint64_t offset, std::span<const iovec> data,
-                          std::uint64_t skip, std::uint64_t length, Extend extend,
+                          std::uint64_t skip, std::uint64_t length, Extend extend, QuotaRule rule,
                           Attributes* after);
   Result<void> Stage(std::uint64_t offset, std::span<const iovec> data, std::uint64_t skip,
                      std::uint64_t length, Staging& staging);
   Result<bool> FillEdges(Node& node, Staging& staging, std::uint64_t* missing_block);
   void Install(const NodePtr& node, Staging& staging);
+  // Node locked, before Install: promises the blocks that are new to the file. quota_data.cc.
+  Result<void> PromiseBlocks(const Node& node, std::uint64_t first, std::span<CachedBlock> blocks,
+                             QuotaRule rule);
+  void CountPromises(const Node& node, std::uint64_t first, std::uint64_t end,
+                     QuotaCounts& counts) const;
+  // A commit has made them true.
+  void ForgetPromises(Node& node, std::uint64_t first, std::uint64_t end);
+  void ReturnPromise(const Node& node, CachedBlock& block);
   Result<void> Throttle(const NodePtr& node);
 
   Result<void> WriteBackLocked(const NodePtr& node, std::uint64_t first, std::uint64_t end);
@@ -146,8 +160,7 @@ class FileData {
   // Removes what a truncation has hidden; flush_mutex held. Whoever adds extents or changes the
   // size calls it first: until it has succeeded, an extent in the hidden range would be lost.
   Result<void> FinishTruncation(const NodePtr& node);
-  Result<Lsn> Shrink(const NodePtr& node, std::uint64_t size,
-                     const std::function<Result<void>(InodeRecord&)>& edit);
+  Result<Lsn> Shrink(const NodePtr& node, std::uint64_t size, const Edit& edit);
   struct ZeroedTail;
   Result<bool> PrepareTail(const NodePtr& node, std::uint64_t size, ZeroedTail& tail);
   Result<Lsn> Reclaim(const NodePtr& node);

@@ -5,6 +5,7 @@
 #include "fsal/engine/fs/attributes.h"
 #include "fsal/engine/fs/file_data.h"
 #include "fsal/engine/fs/namespace.h"
+#include "fsal/engine/fs/quota_operations.h"
 #include "fsal/engine/fs/volume.h"
 
 namespace filer::engine {
@@ -16,13 +17,15 @@ struct FileSystem {
         volume(shared, record, std::move(view), nodes_max),
         data(volume, buffers),
         names(volume, data),
-        attributes(volume, data) {}
+        attributes(volume, data),
+        quotas(volume, data) {}
 
   const TreeId tree;
   Volume volume;
   FileData data;
   Namespace names;
   AttributeOps attributes;
+  QuotaOperations quotas;
 };
 
 }  // namespace filer::engine

@@ -30,6 +30,15 @@ InodeRecord NewRoot(std::uint64_t mount_epoch, std::int64_t now_ns) {
   return root;
 }
 
+void PutRoot(const InodeRecord& root, Transaction& transaction) {
+  transaction.Put(InodeKey(kRootInode), EncodeInode(root));
+  transaction.Put(CounterKey(kInodeCounter), EncodeCounter(kFirstFreeInode));
+  transaction.CountFiles(1);
+  for (const QuotaId& of : QuotaIdsOf(root)) {
+    if (IsCounted(of)) transaction.Add(QuotaKeyOf(QuotaPart::kUsage, of), {0, 1});
+  }
+}
+
 Result<void> FileSystems::Start() {
   for (const TreeRecord& record : trees().List()) {
     if (record.kind != TreeKind::kLive) continue;
@@ -48,10 +57,7 @@ Result<void> FileSystems::StartLive(FileSystem& system) {
                       system.volume.fileset != kRootFileset && !system.volume.options.read_only;
   if (is_new) {
     Transaction transaction;
-    transaction.Put(InodeKey(kRootInode),
-                    EncodeInode(NewRoot(system.volume.epoch, shared_.clock.RealtimeNs())));
-    transaction.Put(CounterKey(kInodeCounter), EncodeCounter(kFirstFreeInode));
-    transaction.CountFiles(1);
+    PutRoot(NewRoot(system.volume.epoch, shared_.clock.RealtimeNs()), transaction);
     FILER_TRY(shared_.Sync(FILER_TRY(system.volume.store->Commit(std::move(transaction)))));
     shared_.counters.inodes.fetch_add(1);
   } else if (root.has_error() && !(root.error() == Errc::kStaleHandle)) {
@@ -60,6 +66,7 @@ Result<void> FileSystems::StartLive(FileSystem& system) {
     return Error(Errc::kCorrupt,
                  "volume " + shared_.store->VolumeName() + ": there is no root directory");
   }
+  FILER_TRY(system.volume.quotas.Load(*system.volume.store));
   if (!system.volume.options.read_only) FILER_TRY(system.data.FinishInterrupted());
   return Ok();
 }

@@ -89,5 +89,7 @@ class FileSystems final : public Filesets {
 
 // The record of a root directory that was just made.
 InodeRecord NewRoot(std::uint64_t mount_epoch, std::int64_t now_ns);
+// It is the first that its owner and group use.
+void PutRoot(const InodeRecord& root, Transaction& transaction);
 
 }  // namespace filer::engine

@@ -1,9 +1,7 @@
 #include "fsal/engine/fs/keys.h"
 
-#include <algorithm>
 #include <boost/endian/conversion.hpp>
 #include <cstring>
-#include <iterator>
 
 #include "base/assert.h"
 #include "base/endian.h"
@@ -36,10 +34,12 @@ struct InodeDisk {
   le32 device_minor;
   std::uint8_t verifier[8];
   std::uint8_t has_verifier;
-  std::uint8_t reserved[5];  // zero
-  le16 symlink_bytes;        // that follow
+  std::uint8_t flags;  // kInheritsProjectFlag
+  le32 project;
+  le16 symlink_bytes;  // that follow
 };
 static_assert(DiskStruct<InodeDisk> && sizeof(InodeDisk) == 136);
+constexpr std::uint8_t kInheritsProjectFlag = 1;
 
 struct ExtentDisk {
   std::uint8_t version;
@@ -64,12 +64,6 @@ std::string Key(char letter, std::uint64_t first) {
   key.push_back(letter);
   AppendBig64(key, first);
   return key;
-}
-
-template <std::size_t N>
-bool IsZero(const std::uint8_t (&bytes)[N]) {
-  return std::all_of(std::begin(bytes), std::end(bytes),
-                     [](std::uint8_t byte) { return byte == 0; });
 }
 
 template <typename T>
@@ -161,6 +155,8 @@ std::string EncodeInode(const InodeRecord& record) {
   disk.device_minor = record.device_minor;
   std::memcpy(disk.verifier, record.verifier.data(), sizeof(disk.verifier));
   disk.has_verifier = record.has_verifier ? 1 : 0;
+  disk.flags = record.inherits_project ? kInheritsProjectFlag : 0;
+  disk.project = record.project;
   FILER_ASSERT(record.symlink.size() <= kSymlinkBytesMax);
   disk.symlink_bytes = static_cast<std::uint16_t>(record.symlink.size());
   std::string bytes(BytesOf(disk));
@@ -174,7 +170,8 @@ Result<InodeRecord> DecodeInode(std::string_view bytes) {
   std::memcpy(&disk, bytes.data(), sizeof(disk));
   const bool is_sound = disk.version == kValueVersion && IsKind(disk.kind) && disk.mode <= 07777 &&
                         disk.size <= kFileBytesMax && disk.has_verifier <= 1 &&
-                        disk.symlink_bytes <= kSymlinkBytesMax && IsZero(disk.reserved) &&
+                        disk.symlink_bytes <= kSymlinkBytesMax &&
+                        (disk.flags & ~kInheritsProjectFlag) == 0 &&
                         bytes.size() == sizeof(disk) + disk.symlink_bytes;
   if (!is_sound) return Error(Errc::kCorrupt, "inode record does not decode");
   InodeRecord record;
@@ -199,6 +196,8 @@ Result<InodeRecord> DecodeInode(std::string_view bytes) {
   record.device_minor = disk.device_minor;
   std::memcpy(record.verifier.data(), disk.verifier, sizeof(disk.verifier));
   record.has_verifier = disk.has_verifier != 0;
+  record.inherits_project = (disk.flags & kInheritsProjectFlag) != 0;
+  record.project = disk.project;
   record.symlink.assign(bytes.substr(sizeof(disk)));
   return record;
 }

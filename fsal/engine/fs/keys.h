@@ -11,6 +11,7 @@
 //   O ino                     empty: unlinked, waits to be reclaimed
 //   T ino                     a truncation is being finished: extents past the size are to be
 //   removed C name                    a counter
+//   Q ...                     quotas: quota_keys.h
 #pragma once
 
 #include <array>
@@ -48,6 +49,8 @@ struct InodeRecord {
   std::uint64_t next_cookie = 0;  // directories: above every cookie ever issued
   std::uint64_t entries = 0;      // directories
   std::uint32_t device_major = 0, device_minor = 0;
+  std::uint32_t project = 0;      // 0: none
+  bool inherits_project = false;  // directories: what is made inside has its project
   bool has_verifier = false;
   std::array<std::uint8_t, 8> verifier{};  // of an exclusive create
   std::string symlink;

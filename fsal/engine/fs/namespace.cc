@@ -33,6 +33,10 @@ bool PassesSticky(const Caller& caller, const InodeRecord& directory, const Inod
          caller.uid == directory.uid;
 }
 
+bool IsSameProject(const InodeRecord& directory, const InodeRecord& child) {
+  return !directory.inherits_project || directory.project == child.project;
+}
+
 Result<NodePtr> Namespace::GetDirectory(NodeId id) {
   NodePtr node = FILER_TRY(volume_.GetNode(id));
   if (!node->IsDirectory()) return Errc::kNotDirectory;
@@ -184,6 +188,10 @@ Result<InodeRecord> Namespace::NewRecord(const Caller& caller, const InodeRecord
     if (!is_directory && !IsInGroup(caller, record.gid)) record.mode &= ~kSetGid;
   }
   if (is_directory && (directory.mode & kSetGid) != 0) record.mode |= kSetGid;
+  if (directory.inherits_project) {
+    record.project = directory.project;
+    record.inherits_project = is_directory;
+  }
   record.links = is_directory ? 2 : 1;
   record.btime_ns = volume_.NowNs();
   if (wish.btime_ns.has_value()) record.btime_ns = *wish.btime_ns;
@@ -270,6 +278,8 @@ Result<Created> Namespace::Create(const Caller& caller, NodeId directory, std::s
   staged_child.record.parent_cookie =
       FILER_TRY(AddEntry(transaction, staged_parent, name, {inode, options.kind, {}}));
   transaction.CountFiles(1);
+  staged_child.is_new = true;
+  staged_child.quota_rule = QuotaRuleOf(caller);
   lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged_parent, &staged_child}));
   created.node = volume_.AttributesOf(*child);
   created.directory = volume_.AttributesOf(*parent);
@@ -296,6 +306,7 @@ Result<Attributes> Namespace::Link(const Caller& caller, NodeId node, NodeId dir
     if (parent->is_dead || child->is_dead) return Errc::kStaleHandle;
     if (parent->record.links == 0 || child->record.links == 0) return Errc::kNotFound;
     if (child->record.links >= kLinksMax) return Errc::kTooManyLinks;
+    if (!IsSameProject(parent->record, child->record)) return Errc::kCrossesFileset;
     if (FILER_TRY(Find(parent->inode, name)).has_value()) return Errc::kExists;
     Staged staged_parent(*parent);
     Staged staged_child(*child);

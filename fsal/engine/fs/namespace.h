@@ -73,6 +73,8 @@ class Namespace {
 
 // May the caller remove or rename this entry of a sticky directory?
 bool PassesSticky(const Caller& caller, const InodeRecord& directory, const InodeRecord& child);
+// May the child get a name there? A tree that passes its project on holds nothing of others.
+bool IsSameProject(const InodeRecord& directory, const InodeRecord& child);
 bool IsInGroup(const Caller& caller, std::uint32_t gid);
 bool IsPrivileged(const Caller& caller);
 

@@ -31,6 +31,7 @@ struct CachedBlock {
   bool has_reservation =
       false;                   // dirty, and the block it will be written to is still only promised
   bool is_referenced = false;  // second chance
+  std::uint8_t quota_kinds = 0;  // dirty: a bit per QuotaKind that has promised a new block for it
   std::byte* data() const { return buffer.data() + offset; }
 };
 

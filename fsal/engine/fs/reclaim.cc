@@ -32,7 +32,9 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
     const auto extents =
         FILER_TRY(FindExtents(*volume_.store, node->inode, 0, kBlocksMax, kExtentsPerTransaction));
     Transaction transaction;
+    Staged staged(*node);
     for (const Extent& extent : extents) {
+      staged.record.blocks -= std::min<std::uint64_t>(staged.record.blocks, extent.length);
       transaction.Erase(ExtentKey(node->inode, extent.file_block));
       transaction.Drop(RunOf(extent), extent.birth);
     }
@@ -51,14 +53,14 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
       transaction.Erase(OrphanKey(node->inode));
       transaction.Erase(InodeKey(node->inode));
       transaction.CountFiles(-1);
+      staged.is_gone = true;
     }
-    const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {}));
-    node->last_lsn = lsn;
+    FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
     if (!is_last) continue;
     node->is_reclaimed = true;
     volume_.nodes.Erase(node->inode);
     volume_.counters.inodes.fetch_sub(1, std::memory_order_relaxed);
-    return lsn;
+    return node->last_lsn;
   }
 }
 

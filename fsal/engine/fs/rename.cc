@@ -39,6 +39,7 @@ Result<void> Namespace::PrepareRename(const Caller& caller, RenamePlan& plan) {
   if (plan.from->record.links == 0 || plan.to->record.links == 0) return Errc::kNotFound;
   const bool is_exchange = (plan.flags & kRenameExchange) != 0;
   if (!PassesSticky(caller, plan.from->record, plan.source->record)) return Errc::kNotPermitted;
+  if (!IsSameProject(plan.to->record, plan.source->record)) return Errc::kCrossesFileset;
   if (plan.target == nullptr) {
     if (is_exchange) return Errc::kNotFound;
     const bool gains_link = plan.source->IsDirectory() && plan.from != plan.to;
@@ -51,7 +52,10 @@ Result<void> Namespace::PrepareRename(const Caller& caller, RenamePlan& plan) {
     return Ok();
   }
   if (!PassesSticky(caller, plan.to->record, plan.target->record)) return Errc::kNotPermitted;
-  if (is_exchange) return Ok();
+  if (is_exchange) {
+    if (!IsSameProject(plan.from->record, plan.target->record)) return Errc::kCrossesFileset;
+    return Ok();
+  }
   if (plan.target->IsDirectory() && !plan.source->IsDirectory()) return Errc::kIsDirectory;
   if (!plan.target->IsDirectory() && plan.source->IsDirectory()) return Errc::kNotDirectory;
   if (plan.target->IsDirectory() && plan.target->record.entries != 0) return Errc::kNotEmpty;

@@ -17,6 +17,7 @@ constexpr int kTailRetries = 1000;
 
 void FileData::EraseBlock(Node& node, std::map<std::uint64_t, CachedBlock>::iterator at) {
   if (at->second.has_reservation) volume_.allocator.Unreserve(1);
+  ReturnPromise(node, at->second);
   if (at->second.is_dirty) {
     volume_.counters.dirty_bytes.fetch_sub(kBlockBytes, std::memory_order_relaxed);
     node.dirty.erase(at->first);
@@ -126,8 +127,7 @@ Result<bool> FileData::PrepareTail(const NodePtr& node, std::uint64_t size, Zero
 }
 
 // flush_mutex held; the file is longer than `size`.
-Result<Lsn> FileData::Shrink(const NodePtr& node, std::uint64_t size,
-                             const std::function<Result<void>(InodeRecord&)>& edit) {
+Result<Lsn> FileData::Shrink(const NodePtr& node, std::uint64_t size, const Edit& edit) {
   const std::uint64_t first_gone = RoundUp(size, kBlockBytes) / kBlockBytes;
   ZeroedTail tail;
   for (int attempt = 0; attempt < kTailRetries; ++attempt) {
@@ -145,7 +145,7 @@ Result<Lsn> FileData::Shrink(const NodePtr& node, std::uint64_t size,
       Staged staged(*node);
       staged.record.size = staged.stable_size = size;
       volume_.TouchContent(staged.record);
-      if (edit) FILER_TRY(edit(staged.record));
+      if (edit) FILER_TRY(edit(staged));
       Transaction transaction;
       ExtentEditor editor(*volume_.store, node->inode);
       if (tail.exists) {
@@ -199,8 +199,7 @@ Result<Lsn> FileData::Shrink(const NodePtr& node, std::uint64_t size,
   return Errc::kBusy;
 }
 
-Result<Lsn> FileData::SetSize(const NodePtr& node, std::uint64_t size,
-                              const std::function<Result<void>(InodeRecord&)>& edit) {
+Result<Lsn> FileData::SetSize(const NodePtr& node, std::uint64_t size, const Edit& edit) {
   if (size > kFileBytesMax) return Errc::kFileTooBig;
   const std::lock_guard flush_lock(node->flush_mutex);
   FILER_TRY(FinishTruncation(node));
@@ -213,7 +212,7 @@ Result<Lsn> FileData::SetSize(const NodePtr& node, std::uint64_t size,
       Staged staged(*node);
       staged.record.size = staged.stable_size = size;
       volume_.TouchContent(staged.record);
-      if (edit) FILER_TRY(edit(staged.record));
+      if (edit) FILER_TRY(edit(staged));
       return volume_.Commit({}, {&staged});
     }
   }
@@ -237,7 +236,8 @@ Result<void> FileData::ZeroEdge(const NodePtr& node, std::uint64_t from, std::ui
       }
     }
     const iovec zero{zeroes_.data(), to - from};
-    const auto written = WritePiece(node, from, {&zero, 1}, 0, to - from, Extend::kNever, nullptr);
+    const auto written = WritePiece(node, from, {&zero, 1}, 0, to - from, Extend::kNever,
+                                    QuotaRule::kExempt, nullptr);
     // Shorter meanwhile: zeroes past the new end would make it longer again.
     if (written.has_value() || !(written.error() == Errc::kOutOfRange)) return written;
   }
@@ -282,7 +282,7 @@ Result<void> FileData::Deallocate(NodeId id, std::uint64_t offset_bytes,
 }
 
 Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint64_t length_bytes,
-                                bool keep_size) {
+                                bool keep_size, QuotaRule rule) {
   FILER_TRY(volume_.CheckWritable());
   const NodePtr node = FILER_TRY(GetFile(id));
   if (length_bytes == 0) return Errc::kInvalidArgument;
@@ -320,12 +320,15 @@ Result<void> FileData::Allocate(NodeId id, std::uint64_t offset_bytes, std::uint
       transaction.Use(place);
       Staged staged(*node);
       staged.record.blocks += place.count;
+      staged.quota_rule = rule;
+      CountPromises(*node, at, at + place.count, staged.promised);
       const auto lsn = volume_.Commit(std::move(transaction), {&staged});
       if (!lsn.has_value()) {
         volume_.allocator.FreeNow(place);
         if (lsn.error() == Errc::kWouldBlock) continue;  // a snapshot came between
         return lsn.error();
       }
+      ForgetPromises(*node, at, at + place.count);
       ++node->map_version;
       at += place.count;
     }

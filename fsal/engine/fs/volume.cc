@@ -38,6 +38,7 @@ Volume::Volume(SharedVolume& shared_in, const TreeRecord& record, std::unique_pt
       key(shared.key),
       allocator(shared.allocator),
       nodes(nodes_max),
+      quotas(clock),
       counters(shared.counters),
       next_stamp(shared.next_stamp),
       first_inode_(record.id == record.fileset || snapshot != 0
@@ -75,6 +76,8 @@ Attributes Volume::AttributesOf(const Node& node) const {
   attributes.btime_ns = record.btime_ns;
   attributes.change = record.change;
   attributes.fsid = Fsid();
+  attributes.project = record.project;
+  attributes.inherits_project = record.inherits_project;
   return attributes;
 }
 
@@ -108,14 +111,28 @@ Result<void> Volume::CheckWritable() const {
 }
 
 Result<Lsn> Volume::Commit(Transaction transaction, std::initializer_list<Staged*> staged) {
+  QuotaCharge charge;
   for (const Staged* change : staged) {
     if (change == nullptr) continue;
+    charge.Collect(*change);
+    if (change->is_gone) continue;
     InodeRecord record = change->record;
     if (record.kind == NodeKind::kFile) record.size = change->stable_size;
     transaction.Put(InodeKey(change->node->inode), EncodeInode(record));
   }
+  std::shared_lock<std::shared_mutex> inside;
+  if (!charge.empty()) {
+    inside = quotas.EnterCommit();
+    FILER_TRY(quotas.Apply(charge, transaction));
+  }
   std::vector<BlockRun> freed;
-  const Lsn lsn = FILER_TRY(store->Commit(std::move(transaction), &freed));
+  const auto committed = store->Commit(std::move(transaction), &freed);
+  if (!committed.has_value()) {
+    quotas.Revert(charge);
+    return committed.error();
+  }
+  if (inside.owns_lock()) inside.unlock();
+  const Lsn lsn = committed.value();
   for (const BlockRun& run : freed) allocator.FreeAfter(lsn, run);
   for (Staged* change : staged) {
     if (change == nullptr) continue;

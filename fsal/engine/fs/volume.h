@@ -10,6 +10,7 @@
 
 #include "fsal/engine/engine.h"
 #include "fsal/engine/fs/node.h"
+#include "fsal/engine/fs/quota.h"
 #include "fsal/engine/fs/shared_volume.h"
 #include "fsal/engine/tree/store.h"
 
@@ -23,6 +24,11 @@ struct Staged {
   Node* node;
   InodeRecord record;
   std::uint64_t stable_size;
+  // What Commit needs to count it: an inode that comes or goes (the transaction erases its record),
+  // blocks that were promised to unstable writes, and whether limits are a reason to refuse.
+  bool is_new = false, is_gone = false;
+  QuotaCounts promised{};
+  QuotaRule quota_rule = QuotaRule::kExempt;
 };
 
 class Volume {
@@ -45,8 +51,9 @@ class Volume {
 
   Result<void> CheckWritable() const;
 
-  // Adds the records of `staged`, commits, makes the nodes so, and frees the blocks that were
-  // dropped as soon as that is durable. All their mutexes are held. Does not wait.
+  // Adds the records of `staged` and what they change about quotas, commits, makes the nodes so,
+  // and frees the blocks that were dropped as soon as that is durable. All their mutexes are held.
+  // Does not wait. Errors: kQuotaExceeded, the store's.
   Result<Lsn> Commit(Transaction transaction, std::initializer_list<Staged*> staged);
   Result<void> Sync(Lsn lsn) { return shared.Sync(lsn); }
   Result<void> FlushDevice() { return shared.FlushDevice(); }
@@ -82,6 +89,7 @@ class Volume {
   const SipKey& key;
   BlockAllocator& allocator;
   NodeCache nodes;
+  QuotaTable quotas;
   VolumeCounters& counters;
   std::mutex rename_mutex;  // one move of a directory between directories at a time
   std::atomic<std::uint64_t>& next_stamp;

@@ -143,7 +143,8 @@ void FileData::Install(const NodePtr& node, Staging& staging) {
 
 Result<void> FileData::WritePiece(const NodePtr& node, std::uint64_t offset,
                                   std::span<const iovec> data, std::uint64_t skip,
-                                  std::uint64_t length, Extend extend, Attributes* after) {
+                                  std::uint64_t length, Extend extend, QuotaRule rule,
+                                  Attributes* after) {
   Staging staging;
   FILER_TRY(Stage(offset, data, skip, length, staging));
   const std::uint64_t count = staging.blocks.size();
@@ -157,6 +158,10 @@ Result<void> FileData::WritePiece(const NodePtr& node, std::uint64_t offset,
       if (!node->is_dead) {
         const bool fits = extend == Extend::kAsNeeded || staging.end <= node->record.size;
         filled = fits ? FillEdges(*node, staging, &missing_block) : Errc::kOutOfRange;
+        if (filled.has_value() && filled.value()) {
+          const auto promised = PromiseBlocks(*node, staging.first_block, staging.blocks, rule);
+          if (!promised.has_value()) filled = promised.error();
+        }
       }
       if (!filled.has_value()) {
         volume_.allocator.Unreserve(count);
@@ -200,7 +205,8 @@ Result<void> FileData::Throttle(const NodePtr& node) {
 }
 
 Result<WriteResult> FileData::Write(NodeId id, std::uint64_t offset_bytes,
-                                    std::span<const iovec> data, Stability stability) {
+                                    std::span<const iovec> data, Stability stability,
+                                    QuotaRule rule) {
   FILER_TRY(volume_.CheckWritable());
   const NodePtr node = FILER_TRY(GetFile(id));
   std::uint64_t length = 0;
@@ -220,7 +226,7 @@ Result<WriteResult> FileData::Write(NodeId id, std::uint64_t offset_bytes,
     const std::uint64_t at = offset_bytes + done;
     const std::uint64_t piece = std::min(length - done, kPieceBytesMax - at % kBlockBytes);
     FILER_TRY(Throttle(node));
-    FILER_TRY(WritePiece(node, at, data, done, piece, Extend::kAsNeeded, &result.attributes));
+    FILER_TRY(WritePiece(node, at, data, done, piece, Extend::kAsNeeded, rule, &result.attributes));
     done += piece;
   }
   result.length_bytes = length;

@@ -124,7 +124,16 @@ Result<Lsn> FileData::StageRuns(Node& node, std::span<const FlushRun> runs,
   const std::size_t end_item = runs.back().first_item + runs.back().place.count;
   const std::uint64_t flushed_end = (items[end_item - 1].block + 1) * kBlockBytes;
   staged.stable_size = std::max(staged.stable_size, std::min(size_then, flushed_end));
-  return volume_.Commit(std::move(transaction), {&staged});
+  const auto each_run = [&](const auto& call) {
+    for (const FlushRun& run : runs) {
+      const std::uint64_t first = items[run.first_item].block;
+      call(first, first + run.place.count);
+    }
+  };
+  each_run([&](auto first, auto end) { CountPromises(node, first, end, staged.promised); });
+  const Lsn lsn = FILER_TRY(volume_.Commit(std::move(transaction), {&staged}));
+  each_run([&](auto first, auto end) { ForgetPromises(node, first, end); });
+  return lsn;
 }
 
 // flush_mutex held. Moves `first` past what it wrote. False: nothing dirty in the range.

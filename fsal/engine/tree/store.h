@@ -19,6 +19,7 @@
 // Scan, Last and Commit may block for reads.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -40,8 +41,14 @@ using Lsn = std::uint64_t;  // grows by one per committed transaction; 0: before
 inline constexpr std::size_t kKeyBytesMax = 512;
 inline constexpr std::size_t kValueBytesMax = 128 * 1024;
 
+inline constexpr std::size_t kSums = 2;  // of a key that transactions add to
+
 class Transaction {
  public:
+  struct Addition {
+    std::string key;
+    std::array<std::int64_t, kSums> by;
+  };
   struct Change {
     std::string key;
     std::optional<std::string> value;  // nullopt: erase
@@ -50,6 +57,14 @@ class Transaction {
     changes_.push_back({std::move(key), std::move(value)});
   }
   void Erase(std::string key) { changes_.push_back({std::move(key), std::nullopt}); }
+  // Adds to the two sums (le64 each) that are the key's value; no value: zeroes. The sum is made in
+  // the order of the commits, under the store's lock, so no caller needs one of its own. A sum
+  // stays at 0 where it would become negative. Once per key, and nothing else of that key, in one
+  // transaction.
+  void Add(std::string key, std::array<std::int64_t, kSums> by) {
+    if (additions_.empty()) additions_.reserve(3);
+    additions_.push_back({std::move(key), by});
+  }
   // Blocks of the data area that its keys begin, or cease, to refer to: Store::UsedBlocks knows
   // what is in use without reading the keys. At most 2^32 - 1 blocks a run.
   void Use(BlockRun run) { used_.push_back(run); }
@@ -64,7 +79,8 @@ class Transaction {
   // Files that come less those that go, for StoreCounters::files.
   void CountFiles(std::int32_t by) { file_delta_ += by; }
 
-  bool empty() const { return changes_.empty(); }
+  bool empty() const { return changes_.empty() && additions_.empty(); }
+  const std::vector<Addition>& additions() const { return additions_; }
   const std::vector<Change>& changes() const {
     return changes_;
   }  // in order; a later change of a key wins
@@ -75,6 +91,7 @@ class Transaction {
 
  private:
   std::vector<Change> changes_;
+  std::vector<Addition> additions_;
   std::vector<BlockRun> used_;
   std::vector<DroppedRun> dropped_;
   std::int32_t file_delta_ = 0;

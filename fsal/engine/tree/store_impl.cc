@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "fsal/engine/format/record.h"
 #include "fsal/engine/log/log_replay.h"
+#include "fsal/engine/tree/additions.h"
 
 namespace filer::engine {
 
@@ -45,7 +46,7 @@ std::uint64_t PagesOf(const StoreOpenOptions& options) {
 
 std::vector<TreeChange> ChangesOf(const Transaction& transaction) {
   std::vector<TreeChange> changes;
-  changes.reserve(transaction.changes().size());
+  changes.reserve(transaction.changes().size() + transaction.additions().size());
   for (const auto& change : transaction.changes()) {
     changes.push_back(
         {change.key, change.value ? std::optional<std::string_view>(*change.value) : std::nullopt});
@@ -97,6 +98,7 @@ Result<std::string> StoreImpl::Encode(const Transaction& transaction, const Runs
       return Error(Errc::kTooBig, "commit: the transaction is larger than a log group");
     }
   }
+  FILER_TRY(Additions::Encode(transaction, record));
   std::vector<BlockRun> gone = runs.dropped;
   for (const auto& buried : runs.buried) gone.push_back(buried.run);
   if (DoOverlap(runs.used, gone)) return MapContradicts();
@@ -112,7 +114,8 @@ Result<std::string> StoreImpl::Encode(const Transaction& transaction, const Runs
   header.tree = tree;
   header.run_count = static_cast<std::uint32_t>(runs.used.size() + gone.size() + runs.nodes.size());
   header.file_delta = static_cast<std::uint32_t>(runs.file_delta);
-  header.change_count = static_cast<std::uint32_t>(transaction.changes().size());
+  header.change_count =
+      static_cast<std::uint32_t>(transaction.changes().size() + transaction.additions().size());
   header.pair_bytes = static_cast<std::uint32_t>(pair_bytes);
   std::memcpy(record.data(), &header, sizeof(header));
   return record;
@@ -163,7 +166,9 @@ Result<Lsn> StoreImpl::CommitTo(TreeState& to, Transaction transaction,
   auto shared_epoch = to.shared_epoch.load();
   auto runs = RunsOf(transaction, shared_epoch);
   auto record = FILER_TRY(Encode(transaction, runs, to.id));
-  const auto changes = ChangesOf(transaction);
+  Additions additions(transaction);
+  auto changes = ChangesOf(transaction);
+  additions.AppendChanges(changes);
   Held held;
   call_count_.Add();
   for (int checkpoints = 0;;) {
@@ -195,6 +200,7 @@ Result<Lsn> StoreImpl::CommitTo(TreeState& to, Transaction transaction,
       continue;
     }
     if (!CanApply(runs)) return MapContradicts();
+    FILER_TRY(additions.Settle(to.tree, record));
     const auto lsn = log_->TryAppend(record);
     if (!lsn) {
       lock.unlock();
@@ -229,6 +235,7 @@ Result<void> StoreImpl::Apply(TreeState& to, std::span<const TreeChange> changes
 }
 
 Result<Lsn> StoreImpl::CommitNow(TreeState& to, const Transaction& transaction, const Runs& runs) {
+  FILER_ASSERT(transaction.additions().empty());  // the store's own, all of them
   const auto record = FILER_TRY(Encode(transaction, runs, to.id));
   const auto changes = ChangesOf(transaction);
   Held held;

@@ -43,8 +43,9 @@ class TestEngine {
     ASSERT_TRUE(formatted.has_value()) << formatted.error().message();
   }
   MountOptions mount_options;
+  const Clock* clock = &SystemClock();
   void Mount() {
-    auto mounted = Engine::Mount(device_, SystemClock(), mount_options);
+    auto mounted = Engine::Mount(device_, *clock, mount_options);
     ASSERT_TRUE(mounted.has_value()) << mounted.error().message();
     engine_ = std::move(mounted).value();
   }

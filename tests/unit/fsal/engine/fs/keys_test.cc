@@ -4,6 +4,8 @@
 
 #include <random>
 
+#include "fsal/engine/fs/quota_keys.h"
+
 namespace filer::engine {
 namespace {
 
@@ -33,10 +35,14 @@ TEST(Keys, ValuesSurviveTheirCodec) {
   record.atime_ns = -5;
   record.change = UINT64_MAX;
   record.symlink = std::string(kSymlinkBytesMax, 's');
+  record.project = 0xfffffff0;
+  record.inherits_project = true;
   const InodeRecord back = DecodeInode(EncodeInode(record)).value();
   EXPECT_EQ(back.symlink, record.symlink);
   EXPECT_EQ(back.atime_ns, -5);
   EXPECT_EQ(back.change, UINT64_MAX);
+  EXPECT_EQ(back.project, 0xfffffff0U);
+  EXPECT_TRUE(back.inherits_project);
   Extent extent;
   extent.file_block = 12;
   extent.physical = 34;
@@ -47,13 +53,48 @@ TEST(Keys, ValuesSurviveTheirCodec) {
   EXPECT_EQ(found.physical, 34U);
 }
 
+TEST(Keys, QuotasSortByPartKindAndId) {
+  const auto usage = [](QuotaKind kind, std::uint32_t id) {
+    return QuotaKeyOf(QuotaPart::kUsage, {kind, id});
+  };
+  EXPECT_LT(usage(QuotaKind::kUser, 255), usage(QuotaKind::kUser, 256));
+  EXPECT_LT(usage(QuotaKind::kUser, UINT32_MAX), EndOfQuotas(QuotaPart::kUsage, QuotaKind::kUser));
+  EXPECT_LT(EndOfQuotas(QuotaPart::kUsage, QuotaKind::kUser), usage(QuotaKind::kGroup, 0));
+  EXPECT_LT(usage(QuotaKind::kProject, UINT32_MAX), EndOfQuotas(QuotaPart::kUsage));
+  const QuotaId project{QuotaKind::kProject, 0x01020304};
+  EXPECT_EQ(QuotaIdOf(QuotaKeyOf(QuotaPart::kLimits, project)).value(), project);
+  for (const std::string& key :
+       {std::string("Q"), std::string("QL\x03\0\0\0\1", 7), QuotaGraceKey(QuotaKind::kUser),
+        usage(QuotaKind::kUser, 1) + "x"}) {
+    EXPECT_TRUE(QuotaIdOf(key).error() == Errc::kCorrupt);
+  }
+}
+
+TEST(Keys, QuotaValuesSurviveTheirCodecAndNothingElseDoes) {
+  const QuotaLimits limits{1, UINT64_MAX, 3, 4};
+  EXPECT_EQ(DecodeQuotaLimits(EncodeQuotaLimits(limits)).value(), limits);
+  const QuotaDeadlines deadlines{5, INT64_MAX};
+  EXPECT_EQ(DecodeQuotaDeadlines(EncodeQuotaDeadlines(deadlines)).value(), deadlines);
+  EXPECT_EQ(DecodeQuotaGrace(EncodeQuotaGrace({7, 8})).value().inodes_seconds, 8U);
+  const std::string negative(16, '\xff');
+  EXPECT_TRUE(DecodeQuotaUsage(negative).error() == Errc::kCorrupt);
+  EXPECT_TRUE(DecodeQuotaDeadlines(negative).error() == Errc::kCorrupt);
+  EXPECT_TRUE(DecodeQuotaGrace(negative).error() == Errc::kCorrupt);
+  for (const std::size_t bytes : {0, 15, 17, 31, 33}) {
+    const std::string zeroes(bytes, '\0');
+    EXPECT_FALSE(DecodeQuotaUsage(zeroes).has_value());
+    EXPECT_FALSE(DecodeQuotaLimits(zeroes).has_value());
+    EXPECT_FALSE(DecodeQuotaDeadlines(zeroes).has_value());
+  }
+}
+
 // What a later release puts there must not be lost by one that does not know it.
-TEST(Keys, AnInodesReservedSpaceIsZero) {
+TEST(Keys, AnInodesUnknownFlagsAreRefused) {
   const std::string sound = EncodeInode(InodeRecord{});
-  for (const std::size_t at : {sound.size() - 7, sound.size() - 3}) {
+  for (unsigned bit = 0; bit < 8; ++bit) {
     std::string bytes = sound;
-    bytes[at] = 1;
-    EXPECT_FALSE(DecodeInode(bytes).has_value()) << at;
+    bytes[sound.size() - 7] = static_cast<char>(1U << bit);
+    EXPECT_EQ(DecodeInode(bytes).has_value(), bit == 0) << bit;  // inherits_project
   }
 }
 
