@@ -56,6 +56,9 @@ class Namespace {
   void AddLink(Transaction& transaction, Staged& child, std::uint64_t parent, std::uint64_t cookie);
   Result<void> DropLink(Transaction& transaction, Staged& child, std::uint64_t parent,
                         std::uint64_t cookie);
+  // What a new node inherits, or has been given.
+  Result<void> StageNewAcl(const InodeRecord& directory, const CreateOptions& options,
+                           Staged& child) const;
   Result<InodeRecord> NewRecord(const Caller& caller, const InodeRecord& directory,
                                 const CreateOptions& options) const;
   Result<Created> MetExisting(NodePtr directory, const FoundEntry& found,
@@ -73,7 +76,6 @@ class Namespace {
 
 // May the caller remove or rename this entry of a sticky directory?
 bool PassesSticky(const Caller& caller, const InodeRecord& directory, const InodeRecord& child);
-bool IsInGroup(const Caller& caller, std::uint32_t gid);
 bool IsPrivileged(const Caller& caller);
 
 }  // namespace filer::engine

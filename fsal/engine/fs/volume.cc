@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "base/units.h"
 
@@ -74,6 +75,7 @@ Attributes Volume::AttributesOf(const Node& node) const {
   attributes.ctime_ns = record.ctime_ns;
   attributes.btime_ns = record.btime_ns;
   attributes.change = record.change;
+  attributes.acl = AclKindOf(record.acl);
   attributes.fsid = Fsid();
   return attributes;
 }
@@ -108,8 +110,14 @@ Result<void> Volume::CheckWritable() const {
 }
 
 Result<Lsn> Volume::Commit(Transaction transaction, std::initializer_list<Staged*> staged) {
-  for (const Staged* change : staged) {
+  std::unique_lock<std::mutex> changing_acls(acls.change_mutex(), std::defer_lock);
+  for (Staged* change : staged) {
     if (change == nullptr) continue;
+    if (change->acl.has_value()) {
+      FILER_ASSERT(!changing_acls.owns_lock());  // counts are read as they were before
+      changing_acls.lock();
+      change->record.acl = FILER_TRY(acls.Replace(transaction, change->record.acl, *change->acl));
+    }
     InodeRecord record = change->record;
     if (record.kind == NodeKind::kFile) record.size = change->stable_size;
     transaction.Put(InodeKey(change->node->inode), EncodeInode(record));

@@ -6,9 +6,11 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 #include "fsal/engine/engine.h"
+#include "fsal/engine/fs/acl_table.h"
 #include "fsal/engine/fs/node.h"
 #include "fsal/engine/fs/shared_volume.h"
 #include "fsal/engine/tree/store.h"
@@ -23,6 +25,7 @@ struct Staged {
   Node* node;
   InodeRecord record;
   std::uint64_t stable_size;
+  std::optional<Acl> acl;  // the list it will have, if that changes; record.acl follows
 };
 
 class Volume {
@@ -80,6 +83,7 @@ class Volume {
   const StoreGeometry geometry;
   const std::uint64_t epoch;
   const SipKey& key;
+  AclTable acls{store, key};
   BlockAllocator& allocator;
   NodeCache nodes;
   VolumeCounters& counters;
