@@ -80,7 +80,7 @@ Result<void> CheckXattr(Volume& volume, const Caller& caller, const InodeRecord&
                         std::string_view name) {
   if (IsPrivileged(caller) || caller.uid == record.uid) return Ok();
   const AclPtr acl = FILER_TRY(volume.acls.Get(record.acl));
-  if (!name.starts_with("user.") || !HasRight(caller, record, *acl, kAceWriteNamedAttributes)) {
+  if (!name.starts_with("user.") || !HasRight(caller, record, *acl, kAceWriteData)) {
     return Errc::kNotPermitted;
   }
   return Ok();
