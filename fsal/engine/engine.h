@@ -4,8 +4,9 @@
 //   Commit) and the lock table (memory only).
 // - Names are any bytes but '/' and NUL, 1 to 255 bytes; "." and ".." are never stored and are refused as names (kInvalidName);
 //   the doors resolve them. Symbolic links are never followed here.
-// - Access checks by mode are the door's (it knows squashing and ACL flavour); the engine uses the Caller for ownership of what it
-//   makes, sticky directories, and who may change what (Caller::is_trusted switches these off).
+// - Whether a caller may read, write or search is asked by the door (Access, by mode or list): it knows squashing, and which open a
+//   request belongs to. The engine uses the Caller for ownership of what it makes, sticky directories, and who may change what
+//   (Caller::is_trusted switches these off).
 // Threads: any thread, entered and run to the end by the caller. Blocking calls poll the device while they wait.
 // Errors: Errc; kStaleHandle whenever the node does not exist (any more).
 #pragma once
@@ -24,6 +25,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "fsal/engine/acl.h"
 #include "fsal/engine/device/block_device.h"
 #include "fsal/engine/device/buffer_pool.h"
 #include "fsal/engine/statistics.h"
@@ -72,6 +74,7 @@ struct Attributes {
   std::uint64_t fsid = 0;         // of the fileset
   std::uint32_t project = 0;      // whose quota it counts for; 0: none
   bool inherits_project = false;  // directories: what is made inside has its project
+  AclKind acl = AclKind::kNone;   // what GetAcl would answer
 };
 
 struct Caller {
@@ -87,11 +90,14 @@ struct AttributeChange {
   std::optional<std::uint64_t> size_bytes;  // truncate or extend (a hole)
   std::optional<std::int64_t> atime_ns, mtime_ns, btime_ns;
   bool atime_now = false, mtime_now = false;
+  // Replaces the list, of whichever kind; kNone: there is none any more. After the mode, which it changes (RFC 7530, 6.4.1.3).
+  std::optional<Acl> acl;
 };
 
 struct CreateOptions {
   NodeKind kind = NodeKind::kFile;
-  AttributeChange attributes;              // mode default: 0; uid and gid default: the caller's (setgid directories: the directory's)
+  AttributeChange attributes;              // mode default: 0, or the list's; uid and gid default: the caller's (setgid directories: the directory's)
+  std::uint32_t umask = 0;                 // taken from the mode where the directory passes on no list
   std::string_view symlink_target;         // kSymlink only
   std::uint32_t device_major = 0, device_minor = 0;
   // kFile: return an existing file instead of kExists when its verifier is the same (NFS EXCLUSIVE create, RFC 1813 3.3.8).
@@ -281,7 +287,14 @@ class Engine {
   virtual Result<void> DropPrivileges(const Caller& caller, NodeId node) = 0;
   // `below`: a directory whose project has limits gets those as the size of all there is (statfs of XFS).
   virtual Result<FileSystemStatus> GetStatus(NodeId below = {}) = 0;
-  // Extended attributes; the name carries its namespace ("user.x", "security.NTACL", "system.posix_acl_access").
+  // The list as it was set, or as chmod or inheritance made it; kind kNone: the mode decides. One that says what the mode says is not kept.
+  virtual Result<Acl> GetAcl(NodeId node) = 0;
+  // May the caller do all of this (AceMask), by list or mode? Always, if he is trusted. Errors: kAccessDenied.
+  virtual Result<void> Access(const Caller& caller, NodeId node, std::uint32_t mask) = 0;
+  // May he take this name of this node out of this directory? Sticky bits apart: Remove and Rename look at them. Errors: kAccessDenied.
+  virtual Result<void> AccessToRemove(const Caller& caller, NodeId directory, NodeId node) = 0;
+  // Extended attributes; the name carries its namespace ("user.x", "security.NTACL"). "system.posix_acl_access" and "_default" are the
+  // node's POSIX list in Linux's format: setting one replaces an NFSv4 list.
   virtual Result<std::string> GetXattr(NodeId node, std::string_view name) = 0;
   enum class XattrMode { kCreateOrReplace, kCreate, kReplace };
   virtual Result<void> SetXattr(const Caller& caller, NodeId node, std::string_view name,

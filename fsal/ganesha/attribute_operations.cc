@@ -19,8 +19,8 @@ fsal_status_t GetAttributes(fsal_obj_handle* object, fsal_attrlist* attributes_o
       }
       return ToStatus(attributes.assume_error());
     }
-    FillAttributes(attributes.assume_value(), *attributes_out);
-    return Success();
+    const auto filled = FillAll(attributes.assume_value(), *attributes_out);
+    return filled.has_value() ? Success() : ToStatus(filled.assume_error());
   });
 }
 

@@ -2,6 +2,8 @@
 
 #include <limits>
 
+#include "fsal/ganesha/acl.h"
+
 namespace filer::ganesha {
 
 namespace {
@@ -104,7 +106,7 @@ void FillAttributes(const engine::Attributes& from, fsal_attrlist& out) noexcept
   out.change = from.change;
   out.generation = from.generation;
   out.supported = kSupportedAttributes;
-  out.valid_mask = kSupportedAttributes;
+  out.valid_mask = kSupportedAttributes & ~static_cast<attrmask_t>(ATTR_ACL);
 }
 
 Result<engine::AttributeChange> ToChange(const fsal_attrlist& from) {
@@ -122,6 +124,7 @@ Result<engine::AttributeChange> ToChange(const fsal_attrlist& from) {
   if (Has(from, ATTR_CREATION)) change.btime_ns = ToNanoseconds(from.creation);
   change.atime_now = Has(from, ATTR_ATIME_SERVER);
   change.mtime_now = Has(from, ATTR_MTIME_SERVER);
+  if (Has(from, ATTR_ACL)) change.acl = FILER_TRY(ToEngineAcl(from.acl));
   return change;
 }
 

@@ -13,14 +13,15 @@ namespace filer::ganesha {
 // What getattrs fills.
 inline constexpr attrmask_t kSupportedAttributes =
     static_cast<attrmask_t>(ATTRS_POSIX) | static_cast<attrmask_t>(ATTR_CREATION) |
-    static_cast<attrmask_t>(ATTR_GENERATION) | static_cast<attrmask_t>(ATTR4_XATTR);
+    static_cast<attrmask_t>(ATTR_GENERATION) | static_cast<attrmask_t>(ATTR4_XATTR) |
+    static_cast<attrmask_t>(ATTR_ACL);
 // What setattr2 and the creating operations take.
 inline constexpr attrmask_t kSettableAttributes =
     static_cast<attrmask_t>(ATTR_MODE) | static_cast<attrmask_t>(ATTR_OWNER) |
     static_cast<attrmask_t>(ATTR_GROUP) | static_cast<attrmask_t>(ATTR_SIZE) |
     static_cast<attrmask_t>(ATTR_ATIME) | static_cast<attrmask_t>(ATTR_MTIME) |
     static_cast<attrmask_t>(ATTR_ATIME_SERVER) | static_cast<attrmask_t>(ATTR_MTIME_SERVER) |
-    static_cast<attrmask_t>(ATTR_CREATION);
+    static_cast<attrmask_t>(ATTR_CREATION) | static_cast<attrmask_t>(ATTR_ACL);
 
 object_file_type_t ToFileType(engine::NodeKind kind) noexcept;
 // nullopt for what no node of ours can be.
@@ -31,7 +32,8 @@ timespec ToTimespec(std::int64_t since_epoch_ns) noexcept;
 // Clamped to what 64-bit nanoseconds can say (the years 1677 to 2262).
 std::int64_t ToNanoseconds(const timespec& time) noexcept;
 
-// Fills `out` and its valid_mask; leaves request_mask as it is.
+// Fills `out` and its valid_mask; leaves request_mask as it is. The list is not among them: it
+// takes a question to the engine, and memory of the server's (object.h).
 void FillAttributes(const engine::Attributes& from, fsal_attrlist& out) noexcept;
 
 // What is set in `from` and makes sense to the engine. Errors: kInvalidArgument for ids beyond 32

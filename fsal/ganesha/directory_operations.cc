@@ -45,7 +45,11 @@ fsal_status_t ReadDirectory(fsal_obj_handle* directory, fsal_cookie_t* whence, v
       }
       fsal_attrlist attributes;
       fsal_prepare_attrs(&attributes, wanted);
-      fsal_obj_handle* handle = MakeHandle(node.assume_value(), &attributes);
+      if (const auto filled = FillAll(node.assume_value(), attributes); !filled.has_value()) {
+        status = ToStatus(filled.assume_error());
+        return false;
+      }
+      fsal_obj_handle* handle = MakeHandle(node.assume_value());
       const fsal_dir_result result =
           callback(entry.name.c_str(), handle, &attributes, state, entry.cookie);
       fsal_release_attrs(&attributes);
@@ -64,7 +68,8 @@ fsal_status_t CreateNode(fsal_obj_handle* directory, const char* name,
                          fsal_obj_handle** handle_out, fsal_attrlist* attributes_out) {
   *handle_out = nullptr;
   if (directory->type != DIRECTORY) return Status(ERR_FSAL_NOTDIR);
-  FILER_CHECK_STATUS(CheckAccess(directory, Access::kChangeDirectory));
+  const bool is_directory = options.kind == engine::NodeKind::kDirectory;
+  FILER_CHECK_STATUS(CheckAccess(directory, is_directory ? Access::kAddDirectory : Access::kAdd));
   if (attributes != nullptr) {
     fsal_attrlist settable = *attributes;
     settable.valid_mask &= kSettableAttributes & ~static_cast<attrmask_t>(ATTR_SIZE);
@@ -139,20 +144,23 @@ fsal_status_t Link(fsal_obj_handle* object, fsal_obj_handle* directory, const ch
                    fsal_attrlist* /*directory_before*/,
                    fsal_attrlist* /*directory_after*/) noexcept {
   return Guarded("link", [&] {
-    FILER_CHECK_STATUS(CheckAccess(directory, Access::kChangeDirectory));
+    FILER_CHECK_STATUS(CheckAccess(directory, Access::kAdd));
     FILER_TRY_STATUS(
         TheEngine().Link(ToCaller(op_ctx->creds), NodeOf(object), NodeOf(directory), name));
     return Success();
   });
 }
 
-fsal_status_t Rename(fsal_obj_handle* /*object*/, fsal_obj_handle* from_directory,
+fsal_status_t Rename(fsal_obj_handle* object, fsal_obj_handle* from_directory,
                      const char* from_name, fsal_obj_handle* to_directory, const char* to_name,
                      fsal_attrlist* /*from_before*/, fsal_attrlist* /*from_after*/,
                      fsal_attrlist* /*to_before*/, fsal_attrlist* /*to_after*/) noexcept {
   return Guarded("rename", [&] {
-    FILER_CHECK_STATUS(CheckAccess(from_directory, Access::kChangeDirectory));
-    FILER_CHECK_STATUS(CheckAccess(to_directory, Access::kChangeDirectory));
+    const bool is_directory = object->type == DIRECTORY;
+    FILER_CHECK_STATUS(CheckRemoval(from_directory, from_name));
+    FILER_CHECK_STATUS(
+        CheckAccess(to_directory, is_directory ? Access::kAddDirectory : Access::kAdd));
+    FILER_CHECK_STATUS(CheckRemoval(to_directory, to_name));
     FILER_TRY_STATUS(TheEngine().Rename(ToCaller(op_ctx->creds), NodeOf(from_directory), from_name,
                                         NodeOf(to_directory), to_name, engine::kRenameReplace));
     return Success();
@@ -162,7 +170,7 @@ fsal_status_t Rename(fsal_obj_handle* /*object*/, fsal_obj_handle* from_director
 fsal_status_t Unlink(fsal_obj_handle* directory, fsal_obj_handle* object, const char* name,
                      fsal_attrlist* /*parent_before*/, fsal_attrlist* /*parent_after*/) noexcept {
   return Guarded("unlink", [&] {
-    FILER_CHECK_STATUS(CheckAccess(directory, Access::kChangeDirectory));
+    FILER_CHECK_STATUS(CheckRemoval(directory, name));
     const auto kind = object->type == DIRECTORY ? engine::RemoveKind::kDirectory
                                                 : engine::RemoveKind::kNotDirectory;
     FILER_TRY_STATUS(TheEngine().Remove(ToCaller(op_ctx->creds), NodeOf(directory), name, kind));

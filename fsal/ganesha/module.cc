@@ -38,6 +38,7 @@ void SetAbilities(fsal_staticfsinfo_t& info) noexcept {
   info.cansettime = true;
   info.homogenous = true;
   info.supported_attrs = kSupportedAttributes;
+  info.acl_support = FSAL_ACLSUPPORT_ALLOW | FSAL_ACLSUPPORT_DENY;
   info.maxread = kTransferBytesMax;
   info.maxwrite = kTransferBytesMax;
   info.readdir_plus = true;

@@ -72,15 +72,22 @@ class ObjectLock {
   fsal_obj_handle* object_;
 };
 
-// A new handle for a node; fills `attributes_out` if asked for.
-fsal_obj_handle* MakeHandle(const engine::Attributes& node, fsal_attrlist* attributes_out);
-// The same as an out-parameter of an operation that makes or finds a node.
+fsal_obj_handle* MakeHandle(const engine::Attributes& node);
+// A new handle as an out-parameter of an operation that makes or finds a node; fills
+// `attributes_out` if asked for.
 fsal_status_t ReturnHandle(const engine::Attributes& node, fsal_obj_handle** handle_out,
                            fsal_attrlist* attributes_out);
 
-// May the caller of this request do that here? By mode bits, as Ganesha's core would ask.
-enum class Access { kRead, kWrite, kExecute, kChangeDirectory };
+// FillAttributes, and the list if `out` asks for one. Errors: as Engine::GetAcl.
+Result<void> FillAll(const engine::Attributes& node, fsal_attrlist& out);
+
+// May the caller of this request do that here? By list or mode, as the engine decides; superusers
+// are those whom squashing left uid 0. kAdd: names, of directories with kAddDirectory.
+enum class Access { kRead, kWrite, kAdd, kAddDirectory };
 fsal_status_t CheckAccess(fsal_obj_handle* object, Access access, bool is_owner_allowed = false);
+// May he take this name out of the directory? Sticky bits are the engine's own question. What is
+// not there is answered by the operation itself.
+fsal_status_t CheckRemoval(fsal_obj_handle* directory, const char* name);
 
 // Each file of operations puts its own into the table.
 void InstallHandleOperations(fsal_obj_ops& operations) noexcept;     // object.cc

@@ -115,7 +115,7 @@ Result<OpenedByName> FindOrCreate(fsal_obj_handle* directory, const char* name,
   engine::Engine& engine = TheEngine();
   if (mode == FSAL_NO_CREATE)
     return OpenedByName{FILER_TRY(engine.Lookup(NodeOf(directory), name))};
-  if (IsError(CheckAccess(directory, Access::kChangeDirectory))) {
+  if (IsError(CheckAccess(directory, Access::kAdd))) {
     // Opening what is there needs no right to make it.
     auto found = engine.Lookup(NodeOf(directory), name);
     if (!found.has_value() || mode != FSAL_UNCHECKED) return Error(Errc::kAccessDenied);
@@ -139,7 +139,7 @@ fsal_status_t OpenByName(fsal_obj_handle* directory, state_t* state, fsal_openfl
   if (directory->type != DIRECTORY) return Status(ERR_FSAL_NOTDIR);
   const auto opened = FILER_TRY_STATUS(FindOrCreate(directory, name, mode, attributes, verifier));
   if (opened.is_new) flags &= static_cast<fsal_openflags_t>(~FSAL_O_TRUNC);
-  fsal_obj_handle* object = MakeHandle(opened.node, nullptr);
+  fsal_obj_handle* object = MakeHandle(opened.node);
   // What FindOrCreate answered for an exclusive create is ours by its verifier already.
   const auto open_mode = opened.is_new || IsExclusive(mode) ? FSAL_NO_CREATE : mode;
   const fsal_status_t status =

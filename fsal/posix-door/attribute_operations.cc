@@ -3,7 +3,9 @@
 
 #include <cerrno>
 #include <string>
+#include <vector>
 
+#include "fsal/posix-door/access.h"
 #include "fsal/posix-door/operations.h"
 
 namespace filer::posix_door {
@@ -45,14 +47,18 @@ engine::AttributeChange ToChange(const struct stat& wanted, int to_set) {
 }
 
 void SetAttributes(fuse_req_t request, fuse_ino_t inode, struct stat* wanted, int to_set,
-                   fuse_file_info*) noexcept {
+                   fuse_file_info* file) noexcept {
   Answer(request, [&](DoorState& state) {
+    const bool cuts_by_name = (to_set & FUSE_SET_ATTR_SIZE) != 0 && file == nullptr;
+    if (cuts_by_name && !MayByList(request, state, inode, engine::kAceWriteData)) return;
     const std::uint64_t begin = state.kernel.Begin();
     ReplyAttributes(request, state, begin, inode,
                     state.engine.SetAttributes(CallerOf(request), state.Node(inode),
                                                ToChange(*wanted, to_set)));
   });
 }
+
+bool IsUsers(std::string_view xattr_name) { return xattr_name.starts_with("user."); }
 
 // A size of 0 asks for the size (getxattr(2)).
 void ReplySized(fuse_req_t request, const std::string& value, std::size_t size_bytes) {
@@ -72,6 +78,7 @@ void GetXattr(fuse_req_t request, fuse_ino_t inode, const char* name,
       fuse_reply_err(request, refused);
       return;
     }
+    if (IsUsers(name) && !MayByList(request, state, inode, engine::kAceReadData)) return;
     const auto value = state.engine.GetXattr(state.Node(inode), name);
     if (!value.has_value()) return ReplyError(request, value.error());
     ReplySized(request, value.value(), size_bytes);
@@ -85,6 +92,7 @@ void SetXattr(fuse_req_t request, fuse_ino_t inode, const char* name, const char
       fuse_reply_err(request, refused);
       return;
     }
+    if (IsUsers(name) && !MayByList(request, state, inode, engine::kAceWriteData)) return;
     if (flags == (XATTR_CREATE | XATTR_REPLACE)) {  // can never be, but says why
       const auto old = state.engine.GetXattr(state.Node(inode), name);
       fuse_reply_err(request, old.has_value() ? EEXIST : ToErrno(old.error()));
@@ -93,7 +101,11 @@ void SetXattr(fuse_req_t request, fuse_ino_t inode, const char* name, const char
     auto mode = engine::Engine::XattrMode::kCreateOrReplace;
     if (flags == XATTR_CREATE) mode = engine::Engine::XattrMode::kCreate;
     if (flags == XATTR_REPLACE) mode = engine::Engine::XattrMode::kReplace;
-    ReplyStatus(request, state.engine.SetXattr(CallerOf(request), state.Node(inode), name,
+    engine::Caller caller = CallerOf(request);
+    // A list may take setgid from the mode, unless the caller is of the group.
+    std::vector<std::uint32_t> groups;
+    if (IsPosixAclXattr(name)) caller.groups = groups = GroupsOf(request);
+    ReplyStatus(request, state.engine.SetXattr(caller, state.Node(inode), name,
                                                std::string_view(value, size_bytes), mode));
   });
 }
@@ -104,6 +116,7 @@ void RemoveXattr(fuse_req_t request, fuse_ino_t inode, const char* name) noexcep
       fuse_reply_err(request, refused);
       return;
     }
+    if (IsUsers(name) && !MayByList(request, state, inode, engine::kAceWriteData)) return;
     ReplyStatus(request, state.engine.RemoveXattr(CallerOf(request), state.Node(inode), name));
   });
 }

@@ -198,7 +198,12 @@ struct flock ToFlock(const engine::LockRange& range, pid_t pid) noexcept {
 
 bool IsStoredXattr(std::string_view name) noexcept { return RefusalOfXattr(name) == 0; }
 
+bool IsPosixAclXattr(std::string_view name) noexcept {
+  return name == "system.posix_acl_access" || name == "system.posix_acl_default";
+}
+
 int RefusalOfXattr(std::string_view name) noexcept {
+  if (IsPosixAclXattr(name)) return 0;
   for (const std::string_view space : {"user.", "security.", "trusted."}) {
     if (name.starts_with(space)) return name == space ? EINVAL : 0;
   }

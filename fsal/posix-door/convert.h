@@ -36,11 +36,11 @@ std::int64_t ToNanoseconds(const timespec& time) noexcept;
 Result<engine::LockRange> ToLockRange(const struct flock& lock) noexcept;
 struct flock ToFlock(const engine::LockRange& range, pid_t pid) noexcept;
 
-// Attributes that this door keeps in the engine. POSIX ACLs are none of them: nobody would obey
-// them, and the kernel would not update the mode bits.
+// Attributes that this door keeps in the engine; the two of POSIX lists are among them.
 bool IsStoredXattr(std::string_view name) noexcept;
 // 0 for those, else the errno: of a namespace without a name, or of another namespace.
 int RefusalOfXattr(std::string_view name) noexcept;
+bool IsPosixAclXattr(std::string_view name) noexcept;
 // trusted.* is only for root to see (xattr(7)).
 bool IsListedXattr(std::string_view name, std::uint32_t uid) noexcept;
 

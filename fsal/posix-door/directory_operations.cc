@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <string>
 
+#include "fsal/posix-door/access.h"
 #include "fsal/posix-door/operations.h"
 
 namespace filer::posix_door {
@@ -44,6 +45,7 @@ class EntryBuffer {
 
 void OpenDirectory(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) noexcept {
   Answer(request, [&](DoorState& state) {
+    if (!MayByList(request, state, inode, engine::kAceReadData)) return;
     const engine::NodeId node = state.Node(inode);
     const auto held = state.engine.Hold(node);
     if (!held.has_value()) return ReplyError(request, held.error());

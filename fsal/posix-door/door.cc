@@ -32,6 +32,8 @@ void Init(void*, fuse_conn_info* connection) noexcept {
   connection->want &= ~static_cast<unsigned>(FUSE_CAP_HANDLE_KILLPRIV | FUSE_CAP_ATOMIC_O_TRUNC |
                                              FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
                                              FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE);
+  // The kernel obeys POSIX lists (access.h), and leaves the umask to who knows what is inherited.
+  connection->want |= connection->capable & (FUSE_CAP_POSIX_ACL | FUSE_CAP_DONT_MASK);
 }
 
 fuse_lowlevel_ops AllOperations() {
@@ -112,12 +114,13 @@ struct PosixDoor::State {
   }
 
   void ListenForChanges() {
-    door.engine.SetChangeListener(
-        engine::kDoorPosix, [alive = listening, this](const engine::Engine::Change& change) {
-          const std::shared_lock lock(alive->mutex);
-          if (!alive->is_open || change.node.fileset != door.root.fileset) return;
-          door.kernel.OnChange(door.Inode(change.node), change.name);
-        });
+    door.engine.SetChangeListener(engine::kDoorPosix,
+                                  [alive = listening, this](const engine::Engine::Change& change) {
+                                    const std::shared_lock lock(alive->mutex);
+                                    if (!alive->is_open || change.node.fileset != door.root.fileset)
+                                      return;
+                                    door.kernel.OnChange(door.Inode(change.node), change.name);
+                                  });
     door.kernel.Start(session.get());
   }
   void StopListening() {

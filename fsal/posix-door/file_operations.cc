@@ -6,6 +6,7 @@
 #include <cstring>
 #include <string>
 
+#include "fsal/posix-door/access.h"
 #include "fsal/posix-door/operations.h"
 
 namespace filer::posix_door {
@@ -19,6 +20,7 @@ void SetOpenFlags(const DoorState& state, fuse_file_info* info) {
 
 void Open(fuse_req_t request, fuse_ino_t inode, fuse_file_info* info) noexcept {
   Answer(request, [&](DoorState& state) {
+    if (!MayByList(request, state, inode, RightsOfOpen(info->flags))) return;
     const engine::NodeId node = state.Node(inode);
     const auto held = state.engine.Hold(node);
     if (!held.has_value()) return ReplyError(request, held.error());
@@ -35,6 +37,8 @@ void Create(fuse_req_t request, fuse_ino_t parent, const char* name, mode_t mode
     engine::CreateOptions options;
     options.kind = engine::NodeKind::kFile;
     options.attributes.mode = mode & 07777;
+    options.umask = fuse_req_ctx(request)->umask;
+    if (!MayByList(request, state, parent, kMakeFile)) return;
     const std::uint64_t begin = state.kernel.Begin();
     const auto created = state.engine.Create(CallerOf(request), state.Node(parent), name, options);
     if (!created.has_value()) {

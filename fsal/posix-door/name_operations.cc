@@ -7,12 +7,18 @@
 #include <string_view>
 #include <vector>
 
+#include "fsal/posix-door/access.h"
 #include "fsal/posix-door/operations.h"
 
 namespace filer::posix_door {
 namespace {
 
 constexpr int kLookupTriesMax = 8;  // of a name that is renamed over all the time
+
+// Names that not everybody may find by a list that the kernel does not know are asked each time.
+double NameLifetime(DoorState& state, std::uint64_t begin, fuse_ino_t parent, const char* name) {
+  return HasNfs4List(state, parent) ? 0 : state.kernel.NameLifetime(begin, parent, name);
+}
 
 void ReplyEntry(fuse_req_t request, DoorState& state, std::uint64_t begin, fuse_ino_t parent,
                 const char* name, const Result<engine::Attributes>& found) {
@@ -34,12 +40,13 @@ Result<engine::Attributes> FindAndHold(DoorState& state, engine::NodeId director
 
 void Lookup(fuse_req_t request, fuse_ino_t parent, const char* name) noexcept {
   Answer(request, [&](DoorState& state) {
+    if (!MayByList(request, state, parent, engine::kAceExecute)) return;
     const std::uint64_t begin = state.kernel.Begin();
     const auto found = FindAndHold(state, state.Node(parent), name);
     if (!found.has_value() && found.error() == Errc::kNotFound) {
       // Inode 0: that there is none may be remembered, too.
       fuse_entry_param none = {};
-      none.entry_timeout = state.kernel.NameLifetime(begin, parent, name);
+      none.entry_timeout = NameLifetime(state, begin, parent, name);
       if (none.entry_timeout > 0) {
         fuse_reply_entry(request, &none);
         return;
@@ -66,7 +73,10 @@ void ForgetMulti(fuse_req_t request, std::size_t count, fuse_forget_data* forgot
 }
 
 Result<engine::Attributes> Make(fuse_req_t request, DoorState& state, fuse_ino_t parent,
-                                const char* name, const engine::CreateOptions& options) {
+                                const char* name, engine::CreateOptions options) {
+  options.umask = fuse_req_ctx(request)->umask;
+  const bool is_directory = options.kind == engine::NodeKind::kDirectory;
+  FILER_TRY(AskList(request, state, parent, is_directory ? kMakeDirectory : kMakeFile));
   auto created =
       FILER_TRY(state.engine.Create(CallerOf(request), state.Node(parent), name, options));
   return std::move(created.node);
@@ -113,6 +123,7 @@ void Symlink(fuse_req_t request, const char* target, fuse_ino_t parent, const ch
 
 void Link(fuse_req_t request, fuse_ino_t inode, fuse_ino_t parent, const char* name) noexcept {
   Answer(request, [&](DoorState& state) {
+    if (!MayByList(request, state, parent, kMakeFile)) return;
     const std::uint64_t begin = state.kernel.Begin();
     ReplyEntry(request, state, begin, parent, name,
                state.engine.Link(CallerOf(request), state.Node(inode), state.Node(parent), name));
@@ -122,6 +133,9 @@ void Link(fuse_req_t request, fuse_ino_t inode, fuse_ino_t parent, const char* n
 void RemoveName(fuse_req_t request, fuse_ino_t parent, const char* name,
                 engine::RemoveKind kind) noexcept {
   Answer(request, [&](DoorState& state) {
+    if (const auto may = AskListsToRemove(request, state, parent, name); !may.has_value()) {
+      return ReplyError(request, may.error());
+    }
     const auto removed = state.engine.Remove(CallerOf(request), state.Node(parent), name, kind);
     if (!removed.has_value()) return ReplyError(request, removed.error());
     fuse_reply_err(request, 0);
@@ -148,6 +162,9 @@ void Rename(fuse_req_t request, fuse_ino_t parent, const char* name, fuse_ino_t 
       fuse_reply_err(request, EINVAL);
       return;
     }
+    const auto may = AskListsToRename(request, state, {parent, name}, {new_parent, new_name},
+                                      engine_flags == engine::kRenameExchange);
+    if (!may.has_value()) return ReplyError(request, may.error());
     ReplyStatus(request, state.engine.Rename(CallerOf(request), state.Node(parent), name,
                                              state.Node(new_parent), new_name, engine_flags));
   });
@@ -173,7 +190,7 @@ fuse_entry_param ToEntry(DoorState& state, std::uint64_t begin, fuse_ino_t paren
   // A file's name may be renamed over at any moment, and the open of a node that has gone costs the
   // program one of its two attempts (operations.h). Directories stay, and are most of every path.
   const bool is_directory = attributes.kind == engine::NodeKind::kDirectory;
-  entry.entry_timeout = is_directory ? state.kernel.NameLifetime(begin, parent, name) : 0;
+  entry.entry_timeout = is_directory ? NameLifetime(state, begin, parent, name) : 0;
   return entry;
 }
 

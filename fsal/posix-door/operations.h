@@ -3,8 +3,9 @@
 // NFS clients change the same files through the same engine. So the kernel keeps names and
 // attributes for a moment only and is told of changes (kernel_cache.h), and file data goes past the
 // page cache (direct I/O).
-// Access by mode bits is checked by the kernel (mount option default_permissions) with the
-// attributes it just asked for, so the engine is called as a trusted caller. An open file or
+// Access by mode bits and POSIX lists is checked by the kernel (mount option default_permissions)
+// with the attributes it just asked for, so the engine is called as a trusted caller; what NFSv4
+// lists forbid is asked of the engine (access.h). An open file or
 // directory is held in the engine (Hold) until its release, so it outlives its last name, and so
 // is, for a moment, what a lookup answered (answered_nodes.h). The answer for a node that has gone
 // is ESTALE, which makes the kernel look the path up again, once. flock(2) stays with the kernel,
@@ -100,8 +101,8 @@ void Answer(fuse_req_t request, Body&& body) noexcept {
   }
 }
 
-// What the kernel learns of entry `name` of `parent`. `begin`: kernel.Begin(), before the engine was
-// asked.
+// What the kernel learns of entry `name` of `parent`. `begin`: kernel.Begin(), before the engine
+// was asked.
 fuse_entry_param ToEntry(DoorState& state, std::uint64_t begin, fuse_ino_t parent, const char* name,
                          const engine::Attributes& attributes);
 

@@ -221,6 +221,8 @@ std::string FileRun::Met(const R& result, std::optional<Errc> expected) {
                      expected.has_value() ? ErrcText(*expected) : "success");
 }
 
+template std::string FileRun::Met(const Result<void>&, std::optional<Errc>);  // file_run_acl.cc
+
 void FileRun::AddEntry(std::uint64_t directory, const std::string& name, std::uint64_t child) {
   model_.nodes.at(directory).entries[name] = {child, 0};
   if (IsDirectory(model_, child)) {
@@ -532,7 +534,7 @@ std::string FileRun::SetAttributes(const Operation& operation) {
   const std::string wrong = Met(changed, std::nullopt);
   if (!wrong.empty() || !is_done_) return wrong;
   ModelNode& node = model_.nodes.at(inode);
-  node.mode = change.mode.value_or(node.mode);
+  if (change.mode.has_value()) SetMode(inode, *change.mode);
   node.uid = change.uid.value_or(node.uid);
   node.gid = change.gid.value_or(node.gid);
   if (change.mtime_ns.has_value()) {
@@ -543,6 +545,7 @@ std::string FileRun::SetAttributes(const Operation& operation) {
 }
 
 std::string FileRun::SetXattr(const Operation& operation) {
+  if (operation.draw / 64 % 2 == 0) return SetPosixList(operation);
   const std::uint64_t inode = NodeAt(operation);
   auto& xattrs = model_.nodes.at(inode).xattrs;
   const std::string name = "user." + std::to_string(operation.from.name);

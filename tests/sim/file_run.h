@@ -101,6 +101,9 @@ class FileRun {
   std::string SetSize(const Operation& operation);
   std::string SetAttributes(const Operation& operation);
   std::string SetXattr(const Operation& operation);
+  std::string SetPosixList(const Operation& operation);
+  // Mode and list of a node are changed together.
+  void SetMode(std::uint64_t inode, std::uint32_t mode);
   std::string Deallocate(const Operation& operation);
   std::string Allocate(const Operation& operation);
   std::string Seek(const Operation& operation);

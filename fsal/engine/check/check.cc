@@ -9,6 +9,7 @@
 
 #include "base/crc32c.h"
 #include "base/units.h"
+#include "fsal/engine/check/check_acl.h"
 #include "fsal/engine/check/check_quota.h"
 #include "fsal/engine/fs/keys.h"
 #include "fsal/engine/tree/trees.h"
@@ -78,6 +79,7 @@ class Checker {
     ReadXattrs();
     ReadCounters();
     ReadForeign();
+    Keep(CheckAclsOf(store_, key_, inodes_, [this](auto... finding) { Find(finding...); }));
     // What could not be read is neither there nor missing.
     if (unreadable_) return *unreadable_;
     CheckReached();
@@ -348,7 +350,7 @@ void Checker::ReadCounters() {
 }
 
 void Checker::ReadForeign() {
-  const std::string_view known = "CDEINOPQTX";
+  const std::string_view known = "ACDEINOPQTX";
   bool has_foreign = false;
   const auto scanned = store_.Scan("", "", [&](std::string_view key, std::string_view) {
     has_foreign = key.empty() || known.find(key.front()) == std::string_view::npos;

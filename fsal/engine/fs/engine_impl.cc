@@ -50,6 +50,22 @@ Result<std::reference_wrapper<FileSystem>> EngineImpl::Of(NodeId node) {
   return std::ref(*FILER_TRY(systems_.Find(node)));
 }
 
+Result<void> EngineImpl::Access(const Caller& caller, NodeId node, std::uint32_t mask) {
+  if (!FileSystems::IsSnapshots(node)) {
+    return FILER_TRY(Of(node)).get().attributes.Access(caller, node, mask);
+  }
+  const Attributes folder = FILER_TRY(GetAttributes(node));
+  const AclSubject subject{folder.kind, folder.mode, folder.uid, folder.gid};
+  const bool may = caller.is_trusted || IsAllowed(caller, subject, Acl{}, mask);
+  return may ? Result<void>(Ok()) : Result<void>(Errc::kAccessDenied);
+}
+
+Result<void> EngineImpl::AccessToRemove(const Caller& caller, NodeId directory, NodeId node) {
+  // Nobody may: Remove and Rename say so.
+  if (FileSystems::IsSnapshots(directory) || FileSystems::IsSnapshots(node)) return Ok();
+  return FILER_TRY(Of(directory)).get().attributes.AccessToRemove(caller, directory, node);
+}
+
 Result<Attributes> EngineImpl::Lookup(NodeId directory, std::string_view name) {
   if (FileSystems::IsSnapshots(directory)) {
     return systems_.LookupSnapshot(directory.fileset, name);

@@ -54,6 +54,12 @@ class EngineImpl final : public Engine {
     return FILER_TRY(Of(node)).get().attributes.DropPrivileges(caller, node);
   }
   Result<FileSystemStatus> GetStatus(NodeId below) override;
+  Result<Acl> GetAcl(NodeId node) override {
+    if (FileSystems::IsSnapshots(node)) return Acl{};
+    return FILER_TRY(Of(node)).get().attributes.GetAcl(node);
+  }
+  Result<void> Access(const Caller& caller, NodeId node, std::uint32_t mask) override;
+  Result<void> AccessToRemove(const Caller& caller, NodeId directory, NodeId node) override;
   Result<std::string> GetXattr(NodeId node, std::string_view name) override {
     if (FileSystems::IsSnapshots(node)) return Errc::kNoAttribute;
     return FILER_TRY(Of(node)).get().attributes.GetXattr(node, name);

@@ -5,6 +5,7 @@
 
 #include "base/assert.h"
 #include "base/endian.h"
+#include "fsal/engine/fs/acl.h"
 
 namespace filer::engine {
 namespace {
@@ -30,6 +31,7 @@ struct InodeDisk {
   le64 parent_cookie;
   le64 next_cookie;
   le64 entries;
+  le64 acl;
   le32 device_major;
   le32 device_minor;
   std::uint8_t verifier[8];
@@ -38,7 +40,7 @@ struct InodeDisk {
   le32 project;
   le16 symlink_bytes;  // that follow
 };
-static_assert(DiskStruct<InodeDisk> && sizeof(InodeDisk) == 136);
+static_assert(DiskStruct<InodeDisk> && sizeof(InodeDisk) == 144);
 constexpr std::uint8_t kInheritsProjectFlag = 1;
 
 struct ExtentDisk {
@@ -51,6 +53,38 @@ struct ExtentDisk {
 };
 static_assert(DiskStruct<ExtentDisk> && sizeof(ExtentDisk) == 24);
 constexpr std::uint8_t kUnwrittenFlag = 1;
+
+struct AclDisk {
+  std::uint8_t version;
+  std::uint8_t kind;
+  le16 access_count;   // POSIX
+  le16 default_count;  // POSIX
+  le16 count;          // NFSv4
+  le64 references;
+};
+static_assert(DiskStruct<AclDisk> && sizeof(AclDisk) == 16);
+struct PosixAceDisk {
+  le16 tag;
+  le16 permissions;
+  le32 id;
+};
+static_assert(DiskStruct<PosixAceDisk> && sizeof(PosixAceDisk) == 8);
+struct Nfs4AceDisk {
+  std::uint8_t type;
+  std::uint8_t who;
+  le16 flags;
+  le32 mask;
+  le32 id;
+};
+static_assert(DiskStruct<Nfs4AceDisk> && sizeof(Nfs4AceDisk) == 12);
+// chmod makes at most two of one, and adds five.
+constexpr std::size_t kStoredNfs4AcesMax = 2 * kNfs4AcesMax + 5;
+static_assert(sizeof(AclDisk) + kStoredNfs4AcesMax * sizeof(Nfs4AceDisk) < 128 * 1024);
+static_assert(sizeof(AclDisk) + 2 * kPosixAcesMax * sizeof(PosixAceDisk) < 128 * 1024);
+
+bool IsAclId(std::uint64_t id) {
+  return id == 0 || AclKindOf(id) == AclKind::kPosix || AclKindOf(id) == AclKind::kNfs4;
+}
 
 void AppendBig64(std::string& key, std::uint64_t value) {
   char bytes[8];
@@ -116,6 +150,7 @@ std::string XattrKey(std::uint64_t inode, std::string_view name) {
   key.append(name);
   return key;
 }
+std::string AclKey(std::uint64_t id) { return Key('A', id); }
 std::string OrphanKey(std::uint64_t inode) { return Key('O', inode); }
 std::string TruncateKey(std::uint64_t inode) { return Key('T', inode); }
 std::string CounterKey(std::string_view name) { return "C" + std::string(name); }
@@ -151,6 +186,7 @@ std::string EncodeInode(const InodeRecord& record) {
   disk.parent_cookie = record.parent_cookie;
   disk.next_cookie = record.next_cookie;
   disk.entries = record.entries;
+  disk.acl = record.acl;
   disk.device_major = record.device_major;
   disk.device_minor = record.device_minor;
   std::memcpy(disk.verifier, record.verifier.data(), sizeof(disk.verifier));
@@ -171,7 +207,7 @@ Result<InodeRecord> DecodeInode(std::string_view bytes) {
   const bool is_sound = disk.version == kValueVersion && IsKind(disk.kind) && disk.mode <= 07777 &&
                         disk.size <= kFileBytesMax && disk.has_verifier <= 1 &&
                         disk.symlink_bytes <= kSymlinkBytesMax &&
-                        (disk.flags & ~kInheritsProjectFlag) == 0 &&
+                        (disk.flags & ~kInheritsProjectFlag) == 0 && IsAclId(disk.acl) &&
                         bytes.size() == sizeof(disk) + disk.symlink_bytes;
   if (!is_sound) return Error(Errc::kCorrupt, "inode record does not decode");
   InodeRecord record;
@@ -192,6 +228,7 @@ Result<InodeRecord> DecodeInode(std::string_view bytes) {
   record.parent_cookie = disk.parent_cookie;
   record.next_cookie = disk.next_cookie;
   record.entries = disk.entries;
+  record.acl = disk.acl;
   record.device_major = disk.device_major;
   record.device_minor = disk.device_minor;
   std::memcpy(record.verifier.data(), disk.verifier, sizeof(disk.verifier));
@@ -284,6 +321,70 @@ Result<Extent> DecodeExtent(std::string_view key, std::string_view bytes) {
         reinterpret_cast<const unsigned char*>(bytes.data() + sizeof(disk) + index * 4));
   }
   return extent;
+}
+
+std::string EncodeAcl(const AclRecord& record) {
+  const Acl& acl = record.acl;
+  AclDisk disk{};
+  disk.version = kValueVersion;
+  disk.kind = static_cast<std::uint8_t>(acl.kind);
+  disk.access_count = static_cast<std::uint16_t>(acl.access.size());
+  disk.default_count = static_cast<std::uint16_t>(acl.default_entries.size());
+  disk.count = static_cast<std::uint16_t>(acl.aces.size());
+  disk.references = record.references;
+  std::string bytes(BytesOf(disk));
+  for (const auto* entries : {&acl.access, &acl.default_entries}) {
+    for (const PosixAce& entry : *entries) {
+      bytes.append(BytesOf(
+          PosixAceDisk{static_cast<std::uint16_t>(entry.tag), entry.permissions, entry.id}));
+    }
+  }
+  for (const Nfs4Ace& ace : acl.aces) {
+    bytes.append(
+        BytesOf(Nfs4AceDisk{static_cast<std::uint8_t>(ace.type), static_cast<std::uint8_t>(ace.who),
+                            static_cast<std::uint16_t>(ace.flags), ace.mask, ace.id}));
+  }
+  return bytes;
+}
+
+Result<AclRecord> DecodeAcl(std::string_view bytes) {
+  AclDisk disk;
+  const Error damaged(Errc::kCorrupt, "an ACL does not decode");
+  if (bytes.size() < sizeof(disk)) return damaged;
+  std::memcpy(&disk, bytes.data(), sizeof(disk));
+  bytes.remove_prefix(sizeof(disk));
+  const std::size_t posix_count = std::size_t{disk.access_count} + disk.default_count;
+  const bool is_sound =
+      disk.version == kValueVersion && disk.kind != 0 && IsAclId(disk.kind) && disk.kind < 4 &&
+      disk.references > 0 && disk.access_count <= kPosixAcesMax &&
+      disk.default_count <= kPosixAcesMax && disk.count <= kStoredNfs4AcesMax &&
+      bytes.size() == posix_count * sizeof(PosixAceDisk) + disk.count * sizeof(Nfs4AceDisk);
+  if (!is_sound) return damaged;
+  AclRecord record;
+  record.references = disk.references;
+  record.acl.kind = static_cast<AclKind>(disk.kind);
+  for (std::size_t index = 0; index < posix_count; ++index) {
+    PosixAceDisk entry;
+    std::memcpy(&entry, bytes.data(), sizeof(entry));
+    bytes.remove_prefix(sizeof(entry));
+    auto& entries = index < disk.access_count ? record.acl.access : record.acl.default_entries;
+    entries.push_back({static_cast<PosixTag>(entry.tag.value()), entry.permissions, entry.id});
+  }
+  for (; !bytes.empty(); bytes.remove_prefix(sizeof(Nfs4AceDisk))) {
+    Nfs4AceDisk ace;
+    std::memcpy(&ace, bytes.data(), sizeof(ace));
+    record.acl.aces.push_back({static_cast<AceType>(ace.type), static_cast<AceWho>(ace.who),
+                               ace.flags, ace.mask, ace.id});
+  }
+  if (!ValidateStoredAcl(record.acl).has_value()) return damaged;
+  return record;
+}
+
+std::uint64_t AclIdOf(const SipKey& key, const Acl& acl) {
+  const std::string bytes = EncodeAcl({0, acl});
+  const std::uint64_t hash =
+      SipHash24(key, {reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()});
+  return (hash & ~std::uint64_t{3}) | static_cast<std::uint64_t>(acl.kind);
 }
 
 std::string EncodeCounter(std::uint64_t value) {

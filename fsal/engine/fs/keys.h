@@ -8,6 +8,7 @@
 //   P child parent cookie     empty; only while the file has more than one link
 //   E ino block               Extent with one CRC-32C per block
 //   X ino name                value of an extended attribute
+//   A id                      how many inodes have this ACL, and its entries
 //   O ino                     empty: unlinked, waits to be reclaimed
 //   T ino                     a truncation is being finished: extents past the size are to be
 //   removed C name                    a counter
@@ -48,12 +49,24 @@ struct InodeRecord {
   std::uint64_t parent_cookie = 0;
   std::uint64_t next_cookie = 0;  // directories: above every cookie ever issued
   std::uint64_t entries = 0;      // directories
+  std::uint64_t acl = 0;          // id of the A key; 0: none
   std::uint32_t device_major = 0, device_minor = 0;
   std::uint32_t project = 0;      // 0: none
   bool inherits_project = false;  // directories: what is made inside has its project
   bool has_verifier = false;
   std::array<std::uint8_t, 8> verifier{};  // of an exclusive create
   std::string symlink;
+};
+
+// The id of an ACL is made of the hash of what it says, with its kind in the two lowest bits;
+// should that be taken by another one, of a free id behind it.
+inline constexpr std::uint64_t kAclIdStep = 4;
+inline constexpr std::uint64_t kAclIdsTried = 16;
+inline AclKind AclKindOf(std::uint64_t id) { return static_cast<AclKind>(id & 3); }
+
+struct AclRecord {  // of A
+  std::uint64_t references = 0;
+  Acl acl;
 };
 
 struct EntryValue {  // of D
@@ -84,6 +97,7 @@ std::string NameKey(std::uint64_t directory, std::uint64_t hash, std::uint32_t o
 std::string ParentKey(std::uint64_t child, std::uint64_t parent, std::uint64_t cookie);
 std::string ExtentKey(std::uint64_t inode, std::uint64_t file_block);
 std::string XattrKey(std::uint64_t inode, std::string_view name);
+std::string AclKey(std::uint64_t id);
 std::string OrphanKey(std::uint64_t inode);
 std::string TruncateKey(std::uint64_t inode);
 std::string CounterKey(std::string_view name);
@@ -106,6 +120,12 @@ std::string EncodeExtent(const Extent& extent);
 // `key` gives the file block. Lengths are checked; whether the blocks lie inside the volume is the
 // caller's question.
 Result<Extent> DecodeExtent(std::string_view key, std::string_view bytes);
+std::string EncodeAcl(const AclRecord& record);
+// Lists that could not have been set are refused, too; whether the kind of node may have them is
+// the caller's question.
+Result<AclRecord> DecodeAcl(std::string_view bytes);
+// The first id to try. Of the entries only, not of the references; never 0.
+std::uint64_t AclIdOf(const SipKey& key, const Acl& acl);
 std::string EncodeCounter(std::uint64_t value);
 Result<std::uint64_t> DecodeCounter(std::string_view bytes);
 

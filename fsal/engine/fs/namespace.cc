@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "fsal/engine/fs/acl.h"
 #include "fsal/engine/fs/file_data.h"
 
 namespace filer::engine {
@@ -22,11 +23,6 @@ std::string JoinUpwards(const std::vector<std::string>& names) {
 }  // namespace
 
 bool IsPrivileged(const Caller& caller) { return caller.is_trusted || caller.uid == 0; }
-
-bool IsInGroup(const Caller& caller, std::uint32_t gid) {
-  return caller.gid == gid ||
-         std::find(caller.groups.begin(), caller.groups.end(), gid) != caller.groups.end();
-}
 
 bool PassesSticky(const Caller& caller, const InodeRecord& directory, const InodeRecord& child) {
   return (directory.mode & kSticky) == 0 || IsPrivileged(caller) || caller.uid == child.uid ||
@@ -216,6 +212,26 @@ Result<InodeRecord> Namespace::NewRecord(const Caller& caller, const InodeRecord
   return record;
 }
 
+// RFC 7530, 6.4.3; POSIX 1003.1e, 23.1.5.2. setuid, setgid and sticky bits are the record's.
+Result<void> Namespace::StageNewAcl(const InodeRecord& directory, const CreateOptions& options,
+                                    Staged& child) const {
+  InodeRecord& record = child.record;
+  const AttributeChange& wish = options.attributes;
+  if (wish.acl.has_value()) {
+    FILER_TRY(ValidateAcl(*wish.acl, options.kind));
+    record.mode = ModeOf(*wish.acl, record.mode);
+    child.acl = Simplified(*wish.acl, record.mode);
+    return Ok();
+  }
+  const AclPtr acl = FILER_TRY(volume_.acls.Get(directory.acl));
+  const std::optional<std::uint32_t> wanted =
+      wish.mode.has_value() ? std::optional<std::uint32_t>(record.mode) : std::nullopt;
+  Inherited inherited = Inherit(*acl, options.kind, wanted, options.umask);
+  record.mode = (record.mode & 07000) | (inherited.mode & 0777);
+  if (inherited.acl.kind != AclKind::kNone) child.acl = std::move(inherited.acl);
+  return Ok();
+}
+
 // The name exists already. With the verifier of an exclusive create it may be the caller's own
 // earlier try.
 Result<Created> Namespace::MetExisting(NodePtr directory, const FoundEntry& found,
@@ -273,6 +289,7 @@ Result<Created> Namespace::Create(const Caller& caller, NodeId directory, std::s
   Staged staged_child(*child);
   staged_child.record = FILER_TRY(NewRecord(caller, parent->record, options));
   staged_child.stable_size = staged_child.record.size;
+  FILER_TRY(StageNewAcl(parent->record, options, staged_child));
   Transaction transaction;
   staged_child.record.parent = parent->inode;
   staged_child.record.parent_cookie =

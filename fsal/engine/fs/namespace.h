@@ -56,6 +56,9 @@ class Namespace {
   void AddLink(Transaction& transaction, Staged& child, std::uint64_t parent, std::uint64_t cookie);
   Result<void> DropLink(Transaction& transaction, Staged& child, std::uint64_t parent,
                         std::uint64_t cookie);
+  // What a new node inherits, or has been given.
+  Result<void> StageNewAcl(const InodeRecord& directory, const CreateOptions& options,
+                           Staged& child) const;
   Result<InodeRecord> NewRecord(const Caller& caller, const InodeRecord& directory,
                                 const CreateOptions& options) const;
   Result<Created> MetExisting(NodePtr directory, const FoundEntry& found,
@@ -75,7 +78,6 @@ class Namespace {
 bool PassesSticky(const Caller& caller, const InodeRecord& directory, const InodeRecord& child);
 // May the child get a name there? A tree that passes its project on holds nothing of others.
 bool IsSameProject(const InodeRecord& directory, const InodeRecord& child);
-bool IsInGroup(const Caller& caller, std::uint32_t gid);
 bool IsPrivileged(const Caller& caller);
 
 }  // namespace filer::engine

@@ -48,6 +48,11 @@ Result<Lsn> FileData::Reclaim(const NodePtr& node) {
                                     }));
     }
     const bool is_last = extents.size() < kExtentsPerTransaction && others < kXattrsPerTransaction;
+    std::unique_lock<std::mutex> changing_acls(volume_.acls.change_mutex(), std::defer_lock);
+    if (is_last && node->record.acl != 0) {
+      changing_acls.lock();
+      FILER_TRY(volume_.acls.Replace(transaction, node->record.acl, Acl{}));
+    }
     if (is_last) {
       transaction.Erase(TruncateKey(node->inode));
       transaction.Erase(OrphanKey(node->inode));

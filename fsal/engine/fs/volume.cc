@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "base/units.h"
 
@@ -75,6 +76,7 @@ Attributes Volume::AttributesOf(const Node& node) const {
   attributes.ctime_ns = record.ctime_ns;
   attributes.btime_ns = record.btime_ns;
   attributes.change = record.change;
+  attributes.acl = AclKindOf(record.acl);
   attributes.fsid = Fsid();
   attributes.project = record.project;
   attributes.inherits_project = record.inherits_project;
@@ -112,8 +114,14 @@ Result<void> Volume::CheckWritable() const {
 
 Result<Lsn> Volume::Commit(Transaction transaction, std::initializer_list<Staged*> staged) {
   QuotaCharge charge;
-  for (const Staged* change : staged) {
+  std::unique_lock<std::mutex> changing_acls(acls.change_mutex(), std::defer_lock);
+  for (Staged* change : staged) {
     if (change == nullptr) continue;
+    if (change->acl.has_value()) {
+      FILER_ASSERT(!changing_acls.owns_lock());  // counts are read as they were before
+      changing_acls.lock();
+      change->record.acl = FILER_TRY(acls.Replace(transaction, change->record.acl, *change->acl));
+    }
     charge.Collect(*change);
     if (change->is_gone) continue;
     InodeRecord record = change->record;

@@ -6,9 +6,11 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 #include "fsal/engine/engine.h"
+#include "fsal/engine/fs/acl_table.h"
 #include "fsal/engine/fs/node.h"
 #include "fsal/engine/fs/quota.h"
 #include "fsal/engine/fs/shared_volume.h"
@@ -29,6 +31,7 @@ struct Staged {
   bool is_new = false, is_gone = false;
   QuotaCounts promised{};
   QuotaRule quota_rule = QuotaRule::kExempt;
+  std::optional<Acl> acl;  // the list it will have, if that changes; record.acl follows
 };
 
 class Volume {
@@ -87,6 +90,7 @@ class Volume {
   const StoreGeometry geometry;
   const std::uint64_t epoch;
   const SipKey& key;
+  AclTable acls{store, key};
   BlockAllocator& allocator;
   NodeCache nodes;
   QuotaTable quotas;

@@ -61,7 +61,7 @@ TEST(FillAttributes, SetsAllThatItPromises) {
   fsal_prepare_attrs(&out, ATTR_MODE);
   FillAttributes(from, out);
   EXPECT_EQ(out.request_mask, static_cast<attrmask_t>(ATTR_MODE)) << "the asker's, untouched";
-  EXPECT_EQ(out.valid_mask, kSupportedAttributes);
+  EXPECT_EQ(out.valid_mask, kSupportedAttributes & ~static_cast<attrmask_t>(ATTR_ACL));
   EXPECT_EQ(out.fileid, 77U);
   EXPECT_EQ(out.type, BLOCK_FILE);
   EXPECT_EQ(out.mode, 04755U);
@@ -105,8 +105,10 @@ TEST(ToChange, RefusesWhatTheEngineCannotHold) {
   EXPECT_TRUE(ToChange(from).has_value());
   from.filesize = engine::kFileBytesMax + 1;
   EXPECT_TRUE(ToChange(from).assume_error() == Errc::kFileTooBig);
-  from.valid_mask = ATTR_ACL;
+  from.valid_mask = ATTR4_SEC_LABEL;
   EXPECT_TRUE(ToChange(from).assume_error() == Errc::kNotSupported);
+  from.valid_mask = ATTR_ACL;  // without entries: takes the list away
+  EXPECT_EQ(ToChange(from).assume_value().acl, engine::Acl{});
 }
 
 TEST(ToCaller, BorrowsTheGroups) {

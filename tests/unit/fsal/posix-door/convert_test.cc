@@ -123,11 +123,12 @@ TEST(LockRanges, RefuseNonsense) {
   EXPECT_FALSE(ToLockRange(relative).has_value());
 }
 
-TEST(Xattrs, AclsStayOutAndTrustedIsForRoot) {
+TEST(Xattrs, PosixListsAreKeptAndTrustedIsForRoot) {
   EXPECT_TRUE(IsStoredXattr("user.DOSATTRIB"));
   EXPECT_TRUE(IsStoredXattr("security.capability"));
-  EXPECT_FALSE(IsStoredXattr("system.posix_acl_access"));
-  EXPECT_FALSE(IsStoredXattr("system.posix_acl_default"));
+  EXPECT_TRUE(IsStoredXattr("system.posix_acl_access"));
+  EXPECT_TRUE(IsStoredXattr("system.posix_acl_default"));
+  EXPECT_FALSE(IsStoredXattr("system.posix_acl_other"));
   EXPECT_TRUE(IsListedXattr("trusted.x", 0));
   EXPECT_FALSE(IsListedXattr("trusted.x", 1000));
   EXPECT_TRUE(IsListedXattr("user.x", 1000));
@@ -139,7 +140,7 @@ TEST(Xattrs, RefusalsSayWhy) {
   for (const char* space : {"user.", "security.", "trusted."}) {
     EXPECT_EQ(RefusalOfXattr(space), EINVAL) << space;
   }
-  for (const char* name : {"", "user", "users.x", "system.posix_acl_access", "os2.x"}) {
+  for (const char* name : {"", "user", "users.x", "system.nfs4_acl", "os2.x"}) {
     EXPECT_EQ(RefusalOfXattr(name), EOPNOTSUPP) << name;
   }
 }
