@@ -189,6 +189,22 @@ struct CheckReport {
   std::uint64_t inodes = 0, directories = 0, used_blocks = 0, bytes_verified = 0;
 };
 
+// Scrub: reads all metadata and all data again and verifies them, while the volume is served.
+struct ScrubOptions {
+  std::uint64_t bytes_per_second = 64ULL << 20;  // at most; 0: no bound
+  bool yields_to_clients = true;                 // works a fifth of the time while they ask for something
+  bool from_start = false;                       // not from where the last one was stopped
+};
+struct ScrubStatus {
+  bool is_running = false;
+  std::uint64_t passes = 0;               // that came to their end, in the life of the volume
+  std::uint64_t nodes_verified = 0, bytes_verified = 0;  // of this pass (or the last one); bytes of data
+  std::uint64_t nodes_total = 0, bytes_total = 0;        // about what there is
+  std::int64_t started_ns = 0, finished_ns = 0;          // since the epoch; 0: not yet
+  std::vector<CheckFinding> findings;     // of this pass and, until it ends, of the one before
+  bool has_more_findings = false;         // than are kept
+  std::string failure;                    // why it stopped before its end, or empty
+};
 class Filesets;
 
 class Engine {
@@ -314,6 +330,13 @@ class Engine {
   };
   using ChangeListener = std::function<void(const Change& change)>;
   virtual void SetChangeListener(std::uint32_t door, ChangeListener listener) = 0;
+
+  // One pass on a thread of its own; goes on where the last one was stopped, also by an unmount or a crash (then by itself, at mount).
+  // Errors: kBusy (one is running).
+  virtual Result<void> StartScrub(const ScrubOptions& options) = 0;
+  virtual ScrubStatus GetScrubStatus() const = 0;
+  // Within 100 ms. Errors: kNotRunning.
+  virtual Result<void> StopScrub() = 0;
 
   virtual EngineCounters Counters() const = 0;
   // Whether changes can still be made durable. Once they cannot (the log failed: the disk is full, the device is gone), every change is
