@@ -189,6 +189,17 @@ struct CheckReport {
   std::uint64_t inodes = 0, directories = 0, used_blocks = 0, bytes_verified = 0;
 };
 
+struct RepairOptions {
+  bool is_dry_run = false;  // says what it would do
+  bool verify_data = true;  // reads all data, to list the files of which some is damaged
+};
+struct RepairReport {
+  std::vector<CheckFinding> mended;   // or would be
+  std::vector<CheckFinding> damaged;  // files that lost something, or may have; nothing can be done for that
+  std::uint64_t inodes = 0, used_blocks = 0, bytes_verified = 0;
+  bool was_written = false;  // the volume was changed
+};
+
 // Scrub: reads all metadata and all data again and verifies them, while the volume is served.
 struct ScrubOptions {
   std::uint64_t bytes_per_second = 64ULL << 20;  // at most; 0: no bound
@@ -218,6 +229,11 @@ class Engine {
                                                const MountOptions& options);
   // Offline, read-only walk over everything; with `verify_data` also reads all data. Errors: as Mount; damage is reported, not returned.
   static Result<CheckReport> Check(BlockDevice& device, bool verify_data);
+  // Offline: rebuilds what follows from other things (indexes, counts, links, the map of used space), brings what nothing leads to under
+  // /lost+found, and builds the tree anew around damaged nodes. The volume becomes another one in one step, at the end, or stays as it
+  // is. Data that does not match its checksum stays, so that reading it fails. Errors: as Mount; kNoSpace (no room for the new nodes
+  // beside the old ones); kCorrupt (what is damaged would be made worse).
+  static Result<RepairReport> Repair(BlockDevice& device, const RepairOptions& options);
 
   // Commits everything, checkpoint, clean flag. No other call may be running or follow.
   virtual Result<void> Unmount() = 0;

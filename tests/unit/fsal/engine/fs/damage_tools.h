@@ -10,22 +10,43 @@
 #include "base/units.h"
 #include "fsal/engine/device/sim_device.h"
 #include "fsal/engine/format/node.h"
+#include "fsal/engine/format/tree_table.h"
 #include "fsal/engine/fs/keys.h"
 #include "fsal/engine/tree/volume.h"
 
 namespace filer::engine {
 
+inline std::vector<std::byte> NodeAt(BlockDevice& device, std::uint64_t block) {
+  std::vector<std::byte> bytes(kNodeBytes);
+  EXPECT_TRUE(ReadBlocking(device, block * kMetaBlockBytes, bytes).has_value());
+  return bytes;
+}
+
+// Of the newest checkpoint: its uberblock, and the tree of the first fileset.
+inline Uberblock NewestRoot(BlockDevice& device) {
+  const Label label = LoadLabel(device).value().label;
+  return LoadUberblock(device, LayoutOf(label), ToUuid(label.volume_uuid)).value();
+}
+inline TreeRecord FirstTree(BlockDevice& device) {
+  const Label label = LoadLabel(device).value().label;
+  const Uberblock root = NewestRoot(device);
+  EXPECT_EQ(root.table_piece_count, 1U);
+  const auto bytes = NodeAt(device, root.table[0].block);
+  return DecodeTreeTable(NodeView(bytes.data()).piece(), LayoutOf(label), root.tree_epoch)
+      .value()
+      .records.at(1);
+}
+
 // The blocks of the nodes from the root down to the leaf that `key` belongs to, as of the newest
 // checkpoint.
 inline std::vector<std::uint64_t> NodesTo(BlockDevice& device, std::string_view key) {
   const Label label = LoadLabel(device).value().label;
-  const Uberblock root = LoadUberblock(device, LayoutOf(label), ToUuid(label.volume_uuid)).value();
+  const TreeRecord root = FirstTree(device);
   std::vector<std::uint64_t> blocks;
   NodePointer pointer = root.root;
-  for (std::uint32_t level = root.root_level;; --level) {
+  for (std::uint32_t level = root.level;; --level) {
     blocks.push_back(pointer.block);
-    std::vector<std::byte> bytes(kNodeBytes);
-    EXPECT_TRUE(ReadBlocking(device, pointer.block * kMetaBlockBytes, bytes).has_value());
+    const auto bytes = NodeAt(device, pointer.block);
     EXPECT_TRUE(CheckNode(bytes, ToUuid(label.volume_uuid), pointer, level).has_value());
     if (level == 0) return blocks;
     const NodeView view(bytes.data());
