@@ -77,9 +77,16 @@ void AddVolume(CLI::App& app, Arguments& arguments) {
       ->add_option("--size", arguments.volume.size, "such as 8G; at least 64M");
   add("list", "the configured volumes", VolumeList, false);
   add("show", "one volume", VolumeShow, true);
-  add("check", "verify every structure of a volume that is not in use", VolumeCheck, true)
-      ->add_flag("--data", arguments.volume.verify_data,
-                 "also read all data and verify its checksums");
+  auto* check =
+      add("check", "verify every structure of a volume that is not in use", VolumeCheck, true);
+  check->add_flag("--data", arguments.volume.verify_data,
+                  "also read all data and verify its checksums");
+  auto* repair = check->add_flag("--repair", arguments.volume.must_repair,
+                                 "mend what can be mended, list the files that lost something");
+  check->add_flag("--dry-run", arguments.volume.is_dry_run, "only say what --repair would do")
+      ->needs(repair);
+  check->add_flag("--yes", arguments.volume.is_confirmed, "--repair may change the volume")
+      ->needs(repair);
   add("grow", "make a volume larger, also while it is served", VolumeGrow, true)
       ->add_option("SIZE", arguments.volume.size, "its new size, such as 16G")
       ->required();

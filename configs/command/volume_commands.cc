@@ -8,6 +8,7 @@
 #include "configs/command/applied.h"
 #include "configs/command/commands.h"
 #include "configs/command/console.h"
+#include "configs/command/volume_repair.h"
 #include "configs/command/volumes.h"
 #include "configs/syntax.h"
 #include "fsal/engine/device/file_device.h"
@@ -160,6 +161,7 @@ int VolumeShow(const Home& home, const VolumeOptions& options) {
 int VolumeCheck(const Home& home, const VolumeOptions& options) {
   auto volume = FindVolume(home, options);
   if (!volume) return Fail(volume.error());
+  if (options.must_repair) return VolumeRepair(volume.value(), options);
   auto report = CheckVolume(volume.value(), options.verify_data);
   if (!report) return Fail(report.error());
   if (options.as_json) {

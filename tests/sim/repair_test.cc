@@ -14,7 +14,7 @@
 #include "base/units.h"
 #include "fsal/engine/device/sim_device.h"
 #include "fsal/engine/engine.h"
-#include "fsal/engine/tree/volume.h"
+#include "tests/unit/fsal/engine/fs/damage_tools.h"
 
 namespace filer::engine {
 namespace {
@@ -235,33 +235,33 @@ TEST_F(RepairBlocksTest, AnySingleBlock) {
   EXPECT_GT(mended_, 0U);
 }
 
-// The nodes from the root down, each in turn: the root, too, takes nothing with it.
-TEST_F(RepairBlocksTest, InnerNodesAreBuiltAnew) {
+// The nodes from the root down, and the table of trees, each in turn: none takes anything with it.
+TEST_F(RepairBlocksTest, InnerNodesAndTheTableAreBuiltAnew) {
   const auto device = SimDevice::Create(Options(), image_).value();
-  const Label label = LoadLabel(*device).value().label;
-  const Uberblock root = LoadUberblock(*device, LayoutOf(label), ToUuid(label.volume_uuid)).value();
-  ASSERT_GE(root.root_level, 1U);
-  SimImage image = image_;
-  image.Zero(root.root.block * kBlockBytes, kBlockBytes);
-  const auto damaged = SimDevice::Create(Options(), std::move(image)).value();
-  EXPECT_FALSE(Engine::Mount(*damaged, clock_, {}).has_value());
-  const auto report = Repair(*damaged);
-  ASSERT_TRUE(report);
-  EXPECT_TRUE(report->damaged.empty());
-  ExpectMended(*damaged, *report);
+  auto blocks = NodesTo(*device, "E");
+  ASSERT_GE(blocks.size(), 2U);
+  blocks.pop_back();  // of a leaf, something is lost
+  blocks.push_back(NewestRoot(*device).table[0].block);
+  for (const auto block : blocks) {
+    SCOPED_TRACE("seed " + std::to_string(seed_) + " block " + std::to_string(block));
+    SimImage image = image_;
+    image.Zero(block * kBlockBytes, kBlockBytes);
+    const auto damaged = SimDevice::Create(Options(), std::move(image)).value();
+    const auto report = Repair(*damaged);
+    ASSERT_TRUE(report);
+    EXPECT_TRUE(report->was_written);
+    EXPECT_TRUE(report->damaged.empty());
+    ExpectMended(*damaged, *report);
+  }
 }
 
 // The machine loses its power in the middle of a repair: the next one brings it to its end.
 TEST_F(RepairBlocksTest, ACrashInTheMiddle) {
-  const auto damaged_image = [&] {
+  SimImage damaged_image = image_;
+  {
     const auto device = SimDevice::Create(Options(), image_).value();
-    const Label label = LoadLabel(*device).value().label;
-    const Uberblock root =
-        LoadUberblock(*device, LayoutOf(label), ToUuid(label.volume_uuid)).value();
-    SimImage image = image_;
-    image.Zero(root.root.block * kBlockBytes, kBlockBytes);
-    return image;
-  }();
+    damaged_image.Zero(FirstTree(*device).root.block * kBlockBytes, kBlockBytes);
+  }
   std::uint64_t requests = 0;
   std::vector<std::uint64_t> writes;  // their ordinals
   {
