@@ -1,5 +1,6 @@
 // Repair of what was changed behind the file system's back, one kind of damage after the other:
 // then check has nothing to say, and what was not damaged is as it was.
+#include "fsal/engine/filesets.h"
 #include "tests/unit/fsal/engine/fs/damage_tools.h"
 #include "tests/unit/fsal/engine/fs/engine_fixture.h"
 
@@ -356,6 +357,17 @@ TEST_F(RepairTest, DataPastTheEndAndSpaceThatNobodyUses) {
   });
   EXPECT_EQ(Text(Repair().damaged), "");
   ExpectContent("/dir/file", content_);
+}
+
+// Until repair knows more than one tree, it keeps its hands off.
+TEST_F(RepairTest, AVolumeWithSnapshotsIsRefusedAndLeftAlone) {
+  TestEngine fs(*device_);
+  fs.Mount();
+  ASSERT_TRUE(fs->AllFilesets().MakeSnapshot(kRootFileset, "one").has_value());
+  fs.Unmount();
+  const SimImage before = device_->CurrentImage();
+  EXPECT_TRUE(Engine::Repair(*device_, {}).error() == Errc::kNotSupported);
+  EXPECT_TRUE(device_->CurrentImage().SameContents(before));
 }
 
 TEST_F(RepairTest, KeysOfOthersStay) {

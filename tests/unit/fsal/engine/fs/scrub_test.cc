@@ -4,6 +4,7 @@
 #include <random>
 #include <thread>
 
+#include "fsal/engine/filesets.h"
 #include "tests/unit/fsal/engine/fs/damage_tools.h"
 #include "tests/unit/fsal/engine/fs/engine_fixture.h"
 
@@ -246,6 +247,19 @@ TEST_F(ScrubTest, KeepsBelowItsBound) {
   // All but the last step's pause.
   const double bytes = static_cast<double>(status.bytes_verified) - (1 << 20);
   EXPECT_GE(seconds, bytes / static_cast<double>(bounded.bytes_per_second));
+}
+
+TEST_F(ScrubTest, FindsWhatASnapshotAloneStillHas) {
+  ASSERT_TRUE(fs()->AllFilesets().MakeSnapshot(kRootFileset, "before").has_value());
+  const auto block = BlockWith(*device_, ContentOf(1000, kBlockBytes));
+  fs().Write(file_, 0, std::string(kBlockBytes, 'n'), Stability::kFileSync);
+  FlipBit(*device_, block);
+  const auto status = Scrub();
+  ASSERT_EQ(status.findings.size(), 1U) << Text(status);
+  EXPECT_EQ(status.findings[0].where, "block " + std::to_string(block));
+  EXPECT_EQ(status.findings[0].what.substr(0, 17), "snapshot before: ");
+  EXPECT_LE(status.bytes_verified, 2001 * kBlockBytes) << "what is shared is read once";
+  FlipBit(*device_, block);
 }
 
 TEST_F(ScrubTest, ADamagedCursorBeginsAgain) {
