@@ -39,6 +39,7 @@ struct VolumeOptions {
   std::string path;  // of the file; empty: the configuration's, else HOME/volumes/NAME.img
   std::string size;  // "8G"; empty: the configuration's
   bool verify_data = false;
+  bool must_repair = false, is_dry_run = false, is_confirmed = false;  // of check
   bool as_json = false;
 };
 int VolumeCreate(const Home& home, const VolumeOptions& options);

@@ -81,9 +81,16 @@ void AddVolume(CLI::App& app, Arguments& arguments) {
   add("list", "the configured volumes", VolumeList, false);
   add("show", "one volume: what its engine says when it is served, else its file", VolumeShow,
       true);
-  add("check", "verify every structure of a volume that is not in use", VolumeCheck, true)
-      ->add_flag("--data", arguments.volume.verify_data,
-                 "also read all data and verify its checksums");
+  auto* check =
+      add("check", "verify every structure of a volume that is not in use", VolumeCheck, true);
+  check->add_flag("--data", arguments.volume.verify_data,
+                  "also read all data and verify its checksums");
+  auto* repair = check->add_flag("--repair", arguments.volume.must_repair,
+                                 "mend what can be mended, list the files that lost something");
+  check->add_flag("--dry-run", arguments.volume.is_dry_run, "only say what --repair would do")
+      ->needs(repair);
+  check->add_flag("--yes", arguments.volume.is_confirmed, "--repair may change the volume")
+      ->needs(repair);
   auto* scrub = add("scrub", "have the engine verify everything while it serves", nullptr, true);
   scrub->add_option("--rate", arguments.scrub.rate, "bytes per second at most, such as 64M");
   auto* background = scrub->add_flag("--background", arguments.scrub.is_background,

@@ -10,6 +10,7 @@
 #include "configs/command/console.h"
 #include "configs/command/live.h"
 #include "configs/command/served_volume.h"
+#include "configs/command/volume_repair.h"
 #include "configs/command/volumes.h"
 #include "fsal/engine/device/file_device.h"
 #include "fsal/engine/engine.h"
@@ -118,6 +119,7 @@ int VolumeCheck(const Home& home, const VolumeOptions& options) {
   if (served.value().has_value()) return Fail(WhyNoCheck(home, *served.value()));
   auto volume = FindVolume(home, options);
   if (!volume) return Fail(volume.error());
+  if (options.must_repair) return VolumeRepair(volume.value(), options);
   auto report = CheckVolume(volume.value(), options.verify_data);
   if (!report) return Fail(report.error());
   if (options.as_json) {

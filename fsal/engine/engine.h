@@ -234,6 +234,33 @@ struct CheckReport {
   std::uint64_t inodes = 0, directories = 0, used_blocks = 0, bytes_verified = 0;
 };
 
+struct RepairOptions {
+  bool is_dry_run = false;  // says what it would do
+  bool verify_data = true;  // reads all data, to list the files of which some is damaged
+};
+struct RepairReport {
+  std::vector<CheckFinding> mended;   // or would be
+  std::vector<CheckFinding> damaged;  // files that lost something, or may have; nothing can be done for that
+  std::uint64_t inodes = 0, used_blocks = 0, bytes_verified = 0;
+  bool was_written = false;  // the volume was changed
+};
+
+// Scrub: reads all metadata and all data again and verifies them, while the volume is served.
+struct ScrubOptions {
+  std::uint64_t bytes_per_second = 64ULL << 20;  // at most; 0: no bound
+  bool yields_to_clients = true;                 // works a fifth of the time while they ask for something
+  bool from_start = false;                       // not from where the last one was stopped
+};
+struct ScrubStatus {
+  bool is_running = false;
+  std::uint64_t passes = 0;               // that came to their end, in the life of the volume
+  std::uint64_t nodes_verified = 0, bytes_verified = 0;  // of this pass (or the last one); bytes of data
+  std::uint64_t nodes_total = 0, bytes_total = 0;        // about what there is
+  std::int64_t started_ns = 0, finished_ns = 0;          // since the epoch; 0: not yet
+  std::vector<CheckFinding> findings;     // of this pass and, until it ends, of the one before
+  bool has_more_findings = false;         // than are kept
+  std::string failure;                    // why it stopped before its end, or empty
+};
 class Filesets;
 
 class Engine {
@@ -247,6 +274,11 @@ class Engine {
                                                const MountOptions& options);
   // Offline, read-only walk over everything; with `verify_data` also reads all data. Errors: as Mount; damage is reported, not returned.
   static Result<CheckReport> Check(BlockDevice& device, bool verify_data);
+  // Offline: rebuilds what follows from other things (indexes, counts, links, the map of used space), brings what nothing leads to under
+  // /lost+found, and builds the tree anew around damaged nodes. The volume becomes another one in one step, at the end, or stays as it
+  // is. Data that does not match its checksum stays, so that reading it fails. Errors: as Mount; kNoSpace (no room for the new nodes
+  // beside the old ones); kCorrupt (what is damaged would be made worse).
+  static Result<RepairReport> Repair(BlockDevice& device, const RepairOptions& options);
 
   // Commits everything, checkpoint, clean flag. No other call may be running or follow.
   virtual Result<void> Unmount() = 0;
@@ -393,6 +425,13 @@ class Engine {
   };
   using ChangeListener = std::function<void(const Change& change)>;
   virtual void SetChangeListener(std::uint32_t door, ChangeListener listener) = 0;
+
+  // One pass on a thread of its own; goes on where the last one was stopped, also by an unmount or a crash (then by itself, at mount).
+  // Errors: kBusy (one is running).
+  virtual Result<void> StartScrub(const ScrubOptions& options) = 0;
+  virtual ScrubStatus GetScrubStatus() const = 0;
+  // Within 100 ms. Errors: kNotRunning.
+  virtual Result<void> StopScrub() = 0;
 
   virtual EngineCounters Counters() const = 0;
   virtual EngineStatistics Statistics() const = 0;

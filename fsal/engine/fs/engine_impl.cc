@@ -13,7 +13,11 @@ EngineImpl::EngineImpl(BlockDevice& device, const Clock& clock, const MountOptio
       buffers_(shared_),
       systems_(shared_, buffers_),
       handles_(shared_.key, shared_.geometry.volume_uuid),
-      background_(shared_, systems_) {
+      background_(shared_, systems_),
+      scrubber_(shared_, [this](std::uint64_t inode) {
+        auto path = PathOf({kRootFileset, 0, inode});
+        return path.has_value() ? std::move(path).value() : std::string();
+      }) {
   buffers_.write_back_some = [this] {
     for (FileSystem* const system : systems_.Live()) system->data.WriteBackOld(0);
   };
@@ -24,10 +28,12 @@ Result<void> EngineImpl::Start(std::int64_t begin_ns) {
   FILER_TRY(systems_.Start());
   background_.Start();
   mount_ns_ = shared_.clock.MonotonicNs() - begin_ns;
+  scrubber_.Resume();
   return Ok();
 }
 
 Result<void> EngineImpl::Unmount() {
+  scrubber_.Unmount();
   background_.Stop();
   FILER_TRY(SyncAll());
   if (!shared_.options.read_only) {

@@ -7,6 +7,7 @@
 #include "fsal/engine/fs/file_systems.h"
 #include "fsal/engine/fs/handle.h"
 #include "fsal/engine/fs/lock_table.h"
+#include "fsal/engine/fs/scrub.h"
 
 namespace filer::engine {
 
@@ -177,6 +178,9 @@ class EngineImpl final : public Engine {
     return handles_.Decode(bytes);
   }
   void SetChangeListener(std::uint32_t door, ChangeListener listener) override;
+  Result<void> StartScrub(const ScrubOptions& options) override { return scrubber_.Start(options); }
+  ScrubStatus GetScrubStatus() const override { return scrubber_.Status(); }
+  Result<void> StopScrub() override { return scrubber_.Stop(); }
   EngineCounters Counters() const override;
   EngineStatistics Statistics() const override {
     EngineStatistics statistics = StatisticsOf(shared_);
@@ -201,6 +205,7 @@ class EngineImpl final : public Engine {
   HandleCodec handles_;
   std::int64_t mount_ns_ = 0;
   Background background_;  // last: its threads use the others
+  Scrubber scrubber_;      // as background_
 };
 
 }  // namespace filer::engine

@@ -1,5 +1,6 @@
-// engine_mount.cc: a volume becomes an engine: format, mount, check.
+// engine_mount.cc: a volume becomes an engine: format, mount, check, repair.
 #include "fsal/engine/check/check.h"
+#include "fsal/engine/check/repair.h"
 #include "fsal/engine/fs/engine_impl.h"
 #include "fsal/engine/fs/extents.h"
 
@@ -41,6 +42,13 @@ Result<CheckReport> Engine::Check(BlockDevice& device, bool verify_data) {
   options.must_walk = true;
   const auto store = FILER_TRY(Store::Open(device, SystemClock(), options));
   return CheckVolume(device, *store, verify_data);
+}
+
+Result<RepairReport> Engine::Repair(BlockDevice& device, const RepairOptions& options) {
+  if (device.Info().is_read_only && !options.is_dry_run) {
+    return Error(Errc::kReadOnly, "repair: the device is read-only");
+  }
+  return RepairVolume(device, SystemClock(), options);
 }
 
 }  // namespace filer::engine

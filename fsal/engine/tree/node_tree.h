@@ -109,6 +109,19 @@ class NodeTree {
   Step Last(std::string_view from, std::string_view to, std::pair<std::string, std::string>& found,
             Misses& misses) const;
 
+  // For who verifies the device (node_verify.cc). Up to `count_max` leaves from `from` on, with the
+  // nodes above whose keys begin there and the pieces of leaves that are in memory only; all but
+  // what is dirty, or was born up to `shared_epoch`.
+  struct Branch {
+    Misses nodes;
+    std::string next;  // where to go on
+    bool is_end = false;
+  };
+  Step ListNodes(std::string_view from, std::size_t count_max, std::uint64_t shared_epoch,
+                 Branch& branch, Misses& misses) const;
+  // kDone if the tree still has that pointer where `wanted` says; kAbsent.
+  Step DoesLeadTo(const Miss& wanted, Misses& misses) const;
+
   struct Needs {
     std::uint64_t unit_count = 0;  // at most
     bool is_growing = false;       // more bytes come than go
@@ -150,6 +163,8 @@ class NodeTree {
                std::string_view key, Misses& misses) const;
   bool ToNextLeaf(Path& path, std::string_view to, Misses& misses) const;
   void MissAhead(Path path, std::string_view to, Misses& misses) const;
+  bool IsOnDevice(const NodePointer& pointer) const;
+  void ListPieces(const Page& leaf, Misses& nodes) const;
   static Miss MissBelow(const Path& path, const NodePointer& pointer, std::uint32_t level);
   Step ReadValue(const LeafCell& cell, std::string& value, Misses& misses) const;
 

@@ -155,6 +155,20 @@ struct SpaceReport {
   bool differs_from_tree = false;  // in the units of the node region; with must_walk
 };
 
+// A node that is not on the device as its parent says.
+struct DamagedNode {
+  std::uint64_t block = 0;
+  std::uint32_t level = 0;  // 0: leaf; kPieceLevel
+  std::string low, high;    // its keys lie in [low, high), `high` empty: no end
+  std::string what;
+};
+struct VerifiedNodes {
+  std::uint64_t node_count = 0;  // read
+  std::vector<DamagedNode> damaged;
+  std::string next;  // where to go on
+  bool is_end = false;
+};
+
 class Trees;
 
 // One tree of the volume (trees.h); what Open returns is the first fileset's.
@@ -225,6 +239,14 @@ class Store {
 
   // Writes a checkpoint now. Commits go on meanwhile. Blocking.
   virtual Result<void> Checkpoint() = 0;
+
+  // Reads up to `count_max` leaves from `from` on, and what lies above and below them, from the
+  // device, whatever is in memory, and verifies them. Nodes that changed since the newest
+  // checkpoint are on no device yet and are passed over, and so is what a snapshot of this tree
+  // has, too. Blocking. Errors: kDeviceGone, kNoMemory.
+  virtual Result<VerifiedNodes> VerifyNodes(std::string_view from, std::size_t count_max) const = 0;
+  // The same for what the volume keeps about its snapshots (lists.h).
+  virtual Result<VerifiedNodes> VerifyLists(std::string_view from, std::size_t count_max) const = 0;
 
   virtual StoreCounters Counters() const = 0;
   virtual SpaceReport Space() const = 0;

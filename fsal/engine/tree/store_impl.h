@@ -66,6 +66,10 @@ class StoreImpl final : public Store, public Trees {
   Lsn LastLsn() const override;
   Lsn DurableLsn() const override;
   Result<void> Checkpoint() override;
+  Result<VerifiedNodes> VerifyNodes(std::string_view from, std::size_t count_max) const override {
+    return VerifyNodesOf(*first_, from, count_max);
+  }
+  Result<VerifiedNodes> VerifyLists(std::string_view from, std::size_t count_max) const override;
   StoreCounters Counters() const override { return CountersOf(*first_); }
   SpaceReport Space() const override;
   std::vector<std::uint64_t> UsedBlocks() const override;
@@ -79,6 +83,8 @@ class StoreImpl final : public Store, public Trees {
                                                      std::string_view to) const;
   Result<Lsn> CommitTo(TreeState& to, Transaction transaction, std::vector<BlockRun>* freed);
   StoreCounters CountersOf(const TreeState& of) const;
+  Result<VerifiedNodes> VerifyNodesOf(const TreeState& of, std::string_view from,
+                                      std::size_t count_max) const;
 
   // Trees
   std::vector<TreeRecord> List() const override;
@@ -117,6 +123,12 @@ class StoreImpl final : public Store, public Trees {
   template <typename Attempt>
   Result<bool> Read(const TreeState& of, Attempt attempt) const;
   Result<void> Load(const Misses& misses, Held& held) const;
+  // store_verify.cc
+  bool DoesLeadTo(const TreeState& of, const Miss& wanted) const;
+  Result<void> Judge(const TreeState& of, const Miss& miss, const Error& error,
+                     VerifiedNodes& verified) const;
+  Result<void> VerifyAll(const TreeState& of, std::span<const Miss> nodes, Misses* pieces,
+                         VerifiedNodes& verified) const;
 
   // What changes at the cut, under the lock; after an error of its own nothing did, and there is
   // no checkpoint.

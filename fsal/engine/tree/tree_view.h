@@ -33,6 +33,12 @@ class TreeView final : public Store {
   Lsn LastLsn() const override { return all_.LastLsn(); }
   Lsn DurableLsn() const override { return all_.DurableLsn(); }
   Result<void> Checkpoint() override { return all_.Checkpoint(); }
+  Result<VerifiedNodes> VerifyNodes(std::string_view from, std::size_t count_max) const override {
+    return all_.VerifyNodesOf(*tree_, from, count_max);
+  }
+  Result<VerifiedNodes> VerifyLists(std::string_view from, std::size_t count_max) const override {
+    return all_.VerifyLists(from, count_max);
+  }
   StoreCounters Counters() const override { return all_.CountersOf(*tree_); }
   SpaceReport Space() const override { return all_.Space(); }
   std::vector<std::uint64_t> UsedBlocks() const override { return all_.UsedBlocks(); }
