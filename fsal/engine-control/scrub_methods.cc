@@ -9,8 +9,7 @@ namespace {
 
 constexpr double kNodeBytes = 16384;  // of the tree: what counts beside the bytes of data
 
-template <typename Status>
-const char* StateOf(const Status& status) {
+const char* StateOf(const engine::ScrubStatus& status) {
   if (status.is_running) return "running";
   if (status.started_ns == 0) return "never";
   if (!status.failure.empty()) return "failed";
@@ -18,8 +17,7 @@ const char* StateOf(const Status& status) {
 }
 
 // How far a pass is, and how long the rest takes at the pace so far.
-template <typename Status>
-Json ToJson(const Status& status) {
+Json ToJson(const engine::ScrubStatus& status) {
   Json findings = Json::array();
   for (const auto& finding : status.findings) {
     findings.push_back({{"what", finding.what}, {"where", finding.where}, {"path", finding.path}});
@@ -49,57 +47,23 @@ Json ToJson(const Status& status) {
   return json;
 }
 
-Error NoScrub() {
-  return Error(Errc::kNotSupported, "this engine verifies a volume only while it is not served");
-}
-
-// Templates, so that an engine that has no scrub is answered for.
-template <typename AnyEngine>
-constexpr bool kHasScrub = requires(AnyEngine& engine) {
-  engine.GetScrubStatus();
-};
-
-template <typename AnyEngine>
-Result<Json> Start(AnyEngine& engine, const Params& params) {
-  if constexpr (kHasScrub<AnyEngine>) {
-    const bool from_start = params.Flag("from_start");
-    if (params.Has("bytes_per_second")) {
-      FILER_TRY(engine.StartScrub(
-          {.bytes_per_second = params.Count("bytes_per_second"), .from_start = from_start}));
-    } else {
-      FILER_TRY(engine.StartScrub({.from_start = from_start}));
-    }
-    return ToJson(engine.GetScrubStatus());
-  } else {
-    return NoScrub();
-  }
-}
-
-template <typename AnyEngine>
-Result<Json> Progress(AnyEngine& engine) {
-  if constexpr (kHasScrub<AnyEngine>) {
-    return ToJson(engine.GetScrubStatus());
-  } else {
-    return NoScrub();
-  }
-}
-
-template <typename AnyEngine>
-Result<Json> Stop(AnyEngine& engine) {
-  if constexpr (kHasScrub<AnyEngine>) {
-    FILER_TRY(engine.StopScrub());
-    return ToJson(engine.GetScrubStatus());
-  } else {
-    return NoScrub();
-  }
-}
-
 }  // namespace
 
 Result<Json> StartScrub(engine::Engine& engine, const Params& params) {
-  return Start(engine, params);
+  engine::ScrubOptions options;
+  options.from_start = params.Flag("from_start");
+  options.bytes_per_second = params.Count("bytes_per_second", options.bytes_per_second);
+  FILER_TRY(engine.StartScrub(options));
+  return ToJson(engine.GetScrubStatus());
 }
-Result<Json> ScrubProgress(engine::Engine& engine, const Params&) { return Progress(engine); }
-Result<Json> StopScrub(engine::Engine& engine, const Params&) { return Stop(engine); }
+
+Result<Json> ScrubProgress(engine::Engine& engine, const Params&) {
+  return ToJson(engine.GetScrubStatus());
+}
+
+Result<Json> StopScrub(engine::Engine& engine, const Params&) {
+  FILER_TRY(engine.StopScrub());
+  return ToJson(engine.GetScrubStatus());
+}
 
 }  // namespace filer::control

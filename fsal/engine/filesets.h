@@ -1,7 +1,7 @@
 // filesets.h: the filesets of a volume and their snapshots, as administrators see them. A fileset
 // is a unit of export with an fsid, inode numbers and snapshots of its own; the volume's first one
 // is always there. A snapshot is its fileset at one moment; clients see it, read-only, below
-// `.snapshot/NAME` in the fileset's root.
+// `.snapshot/NAME` in any directory, which is that directory as it was then.
 //
 // Making, deleting, renaming and rolling back take one checkpoint of the volume (milliseconds,
 // whatever the size) and are durable on return. Space comes back in the background.
@@ -19,7 +19,11 @@
 namespace filer::engine {
 
 inline constexpr std::string_view kSnapshotsName = ".snapshot";
-inline constexpr std::uint64_t kSnapshotsInode = 1;  // of the folder of that name
+// In NodeId::snapshot: the folder of that name in the directory `inode`.
+inline constexpr std::uint32_t kSnapshotsFolder = UINT32_MAX;
+constexpr NodeId SnapshotsFolderOf(NodeId directory) {
+  return {directory.fileset, kSnapshotsFolder, directory.inode};
+}
 
 struct FilesetInfo {
   std::uint32_t id = 0;  // NodeId::fileset

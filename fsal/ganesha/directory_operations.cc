@@ -1,5 +1,6 @@
 // directory_operations.cc: names. Ganesha's core checks what it can check before; whether the
 // caller may change a directory is left to us.
+#include "fsal/engine/filesets.h"
 #include "fsal/ganesha/attributes.h"
 #include "fsal/ganesha/object.h"
 
@@ -15,8 +16,17 @@ fsal_status_t Lookup(fsal_obj_handle* directory, const char* name, fsal_obj_hand
     if (directory->type != DIRECTORY) return Status(ERR_FSAL_NOTDIR);
     if (wanted == "..") {
       // The parent of an export's root is not in the export.
-      if (ToHandle(directory).key == ToExport(op_ctx->fsal_export).root)
-        return Status(ERR_FSAL_NOENT);
+      const engine::NodeId node = NodeOf(directory);
+      const engine::NodeId root = ToNodeId(ToExport(op_ctx->fsal_export).root);
+      if (node == root) return Status(ERR_FSAL_NOENT);
+      // Nor is that of the root as it was at a snapshot.
+      const bool is_snapshot_of_root = node.fileset == root.fileset && node.inode == root.inode &&
+                                       node.snapshot != engine::kSnapshotsFolder;
+      if (is_snapshot_of_root) {
+        return ReturnHandle(
+            FILER_TRY_STATUS(TheEngine().GetAttributes(engine::SnapshotsFolderOf(node))),
+            handle_out, attributes_out);
+      }
       return ReturnHandle(FILER_TRY_STATUS(TheEngine().LookupParent(NodeOf(directory))), handle_out,
                           attributes_out);
     }

@@ -90,6 +90,8 @@ main() {
   note "a volume that is served, and its control channel"
   expect_served_volume
   control_channel
+  snapshots_over_nfs
+  scrub_of_a_served_volume
 
 
   note "a service that died: status says so"
@@ -177,6 +179,37 @@ control_channel() {
   ((SECONDS - before < 30)) || fail "it took $((SECONDS - before)) s"
   kill -CONT "$ganesha"
   expect_served_volume
+}
+
+# A client sees a snapshot below .snapshot, as the files were; rolled back, the fileset is that again.
+snapshots_over_nfs() {
+  note "snapshots: over NFSv3 and NFSv4, and rolled back"
+  local old="$home/old" new="$home/new" version
+  mkdir "$old" "$new"
+  cp "$BASH_SOURCE" "$old/script" && head -c 300000 /dev/urandom >"$old/data"
+  cp "$old/data" "$new/script" && cp "$BASH_SOURCE" "$new/data"
+  filer-nfs copy "$old" "$(nfs_url 3)" /tree >/dev/null
+  filer snapshot create monday | grep -q 'monday: made' || fail "snapshot create"
+  expect 5 "there is a snapshot 'monday' already" filer snapshot create monday
+  expect 1 "name 'a b': 1 to 63 letters" filer snapshot create 'a b'
+  expect 4 "snapshot 'none' of fileset 'main': there is none" filer snapshot delete none
+  expect 5 'rollback monday: what was written since would be lost.*--yes' filer snapshot rollback monday
+  filer-nfs copy "$new" "$(nfs_url 3)" /tree >/dev/null
+  for version in 3 4; do
+    filer-nfs compare "$old" "$(nfs_url "$version")" /.snapshot/monday/tree || fail "NFSv$version: the snapshot differs"
+    filer-nfs compare "$new" "$(nfs_url "$version")" /tree >/dev/null || fail "NFSv$version: the files differ"
+  done
+  filer snapshot list --json | jq -e '.snapshots | length == 1 and .[0].name == "monday" and .[0].unique_bytes > 300000' >/dev/null ||
+    fail "snapshot list: $(filer snapshot list --json)"
+  filer snapshot rollback monday --yes >/dev/null || fail "snapshot rollback"
+  filer-nfs compare "$old" "$(nfs_url 3)" /tree >/dev/null || fail "rolled back, the files differ"
+  filer snapshot delete monday >/dev/null || fail "snapshot delete"
+  expect 5 'fileset delete main: its data would be lost' filer fileset delete main
+  rm -r "$old" "$new"
+}
+
+scrub_of_a_served_volume() {
+  filer volume scrub main --json | jq -e '.state == "finished" and (.findings | length) == 0' >/dev/null || fail "volume scrub: $(filer volume scrub main --status)"
 }
 
 # `filer volume create`, killed at many moments. Whatever is there afterwards is good, and a later creation is not in the way of it.

@@ -74,19 +74,19 @@ Result<void> EngineImpl::AccessToRemove(const Caller& caller, NodeId directory, 
 
 Result<Attributes> EngineImpl::Lookup(NodeId directory, std::string_view name) {
   if (FileSystems::IsSnapshots(directory)) {
-    return systems_.LookupSnapshot(directory.fileset, name);
+    return systems_.LookupSnapshot(directory, name);
   }
   if (FileSystems::IsSnapshotsName(directory, name)) {
-    return systems_.SnapshotsAttributes(directory.fileset);
+    return systems_.SnapshotsAttributes(directory);
   }
   return FILER_TRY(Of(directory)).get().names.Lookup(directory, name);
 }
 
 Result<Attributes> EngineImpl::LookupParent(NodeId directory) {
-  if (FileSystems::IsSnapshots(directory)) return GetAttributes(Filesets::Root(directory.fileset));
+  if (FileSystems::IsSnapshots(directory)) return GetAttributes(FileSystems::LiveOf(directory));
   if (directory.snapshot != 0 && directory.inode == kRootInode) {
     FILER_TRY(systems_.Find(directory));
-    return systems_.SnapshotsAttributes(directory.fileset);
+    return systems_.SnapshotsAttributes(directory);
   }
   return FILER_TRY(Of(directory)).get().names.LookupParent(directory);
 }
@@ -127,13 +127,16 @@ Result<bool> EngineImpl::ReadDirectory(
     NodeId directory, std::uint64_t after,
     const std::function<bool(const DirectoryEntry& entry)>& visit) {
   if (FileSystems::IsSnapshots(directory)) {
-    return systems_.ReadSnapshots(directory.fileset, after, visit);
+    return systems_.ReadSnapshots(directory, after, visit);
   }
   return FILER_TRY(Of(directory)).get().names.ReadDirectory(directory, after, visit);
 }
 
 Result<std::string> EngineImpl::PathOf(NodeId node) {
-  if (FileSystems::IsSnapshots(node)) return "/" + std::string(kSnapshotsName);
+  if (FileSystems::IsSnapshots(node)) {
+    const auto of = FILER_TRY(PathOf(FileSystems::LiveOf(node)));
+    return (of == "/" ? "" : of) + "/" + std::string(kSnapshotsName);
+  }
   const auto path = FILER_TRY(FILER_TRY(Of(node)).get().names.PathOf(node));
   if (node.snapshot == 0) return path;
   return systems_.PathPrefix(node) + (path == "/" ? "" : path);

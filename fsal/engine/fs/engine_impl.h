@@ -44,7 +44,7 @@ class EngineImpl final : public Engine {
   Result<std::string> PathOf(NodeId node) override;
 
   Result<Attributes> GetAttributes(NodeId node) override {
-    if (FileSystems::IsSnapshots(node)) return systems_.SnapshotsAttributes(node.fileset);
+    if (FileSystems::IsSnapshots(node)) return systems_.SnapshotsAttributes(node);
     return FILER_TRY(Of(node)).get().attributes.Get(node);
   }
   Result<Attributes> SetAttributes(const Caller& caller, NodeId node,

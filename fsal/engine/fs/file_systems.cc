@@ -314,19 +314,23 @@ Result<FilesetInfo> FileSystems::Clone(std::uint32_t snapshot, std::string_view 
 // .snapshot
 
 void FileSystems::TellOfSnapshots(std::uint32_t fileset) {
-  shared_.NotifyChange({{SnapshotsOf(fileset), {}}});
+  shared_.NotifyChange({{SnapshotsFolderOf(Filesets::Root(fileset)), {}}});
 }
 
-Result<Attributes> FileSystems::SnapshotsAttributes(std::uint32_t fileset) {
-  const auto root =
-      FILER_TRY(FILER_TRY(Find(Filesets::Root(fileset)))->attributes.Get(Filesets::Root(fileset)));
-  Attributes attributes = root;
-  attributes.id = SnapshotsOf(fileset);
-  attributes.mode = root.mode & 0555;
+Result<Attributes> FileSystems::SnapshotsAttributes(NodeId of) {
+  const NodeId live = LiveOf(of);
+  const auto directory = FILER_TRY(FILER_TRY(Find(live))->attributes.Get(live));
+  if (directory.kind != NodeKind::kDirectory) return Errc::kNotDirectory;
+  Attributes attributes = directory;
+  attributes.id = SnapshotsFolderOf(of);
+  // Not the directory's: the same number twice would look like a ring of folders.
+  attributes.fsid = VolumeFsid(shared_.geometry, of.fileset, kSnapshotsFolder);
+  attributes.mode = directory.mode & 0555;
+  attributes.acl = AclKind::kNone;
   attributes.links = 2;
   // Another value whenever a snapshot comes, goes or is renamed: the table's own ids and names.
   std::uint64_t change = 1;
-  for (const TreeRecord& record : SnapshotRecords(fileset)) {
+  for (const TreeRecord& record : SnapshotRecords(of.fileset)) {
     ++attributes.links;
     attributes.mtime_ns = std::max(attributes.mtime_ns, record.made_ns);
     change = change * 1000003 + record.id * 31 + std::hash<std::string>{}(record.name);
@@ -336,26 +340,30 @@ Result<Attributes> FileSystems::SnapshotsAttributes(std::uint32_t fileset) {
   return attributes;
 }
 
-Result<Attributes> FileSystems::LookupSnapshot(std::uint32_t fileset, std::string_view name) {
-  for (const TreeRecord& record : SnapshotRecords(fileset)) {
+Result<Attributes> FileSystems::LookupSnapshot(NodeId of, std::string_view name) {
+  for (const TreeRecord& record : SnapshotRecords(of.fileset)) {
     if (record.name != name) continue;
-    const NodeId root{fileset, record.id, kRootInode};
-    return FILER_TRY(Find(root))->attributes.Get(root);
+    const NodeId then{of.fileset, record.id, of.inode};
+    auto attributes = FILER_TRY(Find(then))->attributes.Get(then);
+    if (attributes.has_value() || attributes.error() != Errc::kStaleHandle) return attributes;
+    break;  // there was no such directory then
   }
   return Errc::kNotFound;
 }
 
-// The cookie is the snapshot's id, which is above 2 and grows.
+// The cookie is above 2 and grows.
 Result<bool> FileSystems::ReadSnapshots(
-    std::uint32_t fileset, std::uint64_t after,
-    const std::function<bool(const DirectoryEntry& entry)>& visit) {
-  FILER_TRY(Find(Filesets::Root(fileset)));
-  for (const TreeRecord& record : SnapshotRecords(fileset)) {
+    NodeId of, std::uint64_t after, const std::function<bool(const DirectoryEntry& entry)>& visit) {
+  FILER_TRY(SnapshotsAttributes(of));
+  for (const TreeRecord& record : SnapshotRecords(of.fileset)) {
     const std::uint64_t cookie = std::uint64_t{record.id} + 2;
     if (cookie <= after) continue;
-    if (!visit({record.name, {fileset, record.id, kRootInode}, cookie, NodeKind::kDirectory})) {
-      return false;
+    const auto then = LookupSnapshot(of, record.name);
+    if (!then.has_value()) {
+      if (then.error() == Errc::kNotFound || then.error() == Errc::kStaleHandle) continue;
+      return then.error();
     }
+    if (!visit({record.name, then.value().id, cookie, NodeKind::kDirectory})) return false;
   }
   return true;
 }

@@ -36,15 +36,15 @@ class FileSystems final : public Filesets {
   // Gives back some of what deleted trees held. False: nothing is left.
   Result<bool> ReclaimSome();
 
-  // The folder `.snapshot` of a fileset: made up, not stored.
-  static bool IsSnapshots(NodeId id) { return id.inode == kSnapshotsInode && id.snapshot == 0; }
+  // The folder `.snapshot` of a directory: made up, not stored. `of`: the directory, or the folder.
+  static bool IsSnapshots(NodeId id) { return id.snapshot == kSnapshotsFolder; }
   static bool IsSnapshotsName(NodeId directory, std::string_view name) {
-    return directory.inode == kRootInode && directory.snapshot == 0 && name == kSnapshotsName;
+    return directory.snapshot == 0 && name == kSnapshotsName;
   }
-  static NodeId SnapshotsOf(std::uint32_t fileset) { return {fileset, 0, kSnapshotsInode}; }
-  Result<Attributes> SnapshotsAttributes(std::uint32_t fileset);
-  Result<Attributes> LookupSnapshot(std::uint32_t fileset, std::string_view name);
-  Result<bool> ReadSnapshots(std::uint32_t fileset, std::uint64_t after,
+  static NodeId LiveOf(NodeId of) { return {of.fileset, 0, of.inode}; }
+  Result<Attributes> SnapshotsAttributes(NodeId of);
+  Result<Attributes> LookupSnapshot(NodeId of, std::string_view name);
+  Result<bool> ReadSnapshots(NodeId of, std::uint64_t after,
                              const std::function<bool(const DirectoryEntry& entry)>& visit);
   // Before the path inside: "" for a fileset, "/.snapshot/NAME" for a snapshot.
   std::string PathPrefix(NodeId id) const;

@@ -184,5 +184,19 @@ TEST_F(ControlTest, SnapshotsAndFilesetsGoByTheirNames) {
   EXPECT_EQ(Call("snapshot.list").value()["snapshots"].size(), 0U);
 }
 
+TEST_F(ControlTest, AScrubRunsToItsEnd) {
+  EXPECT_EQ(Call("scrub.status").value()["state"], "never");
+  ASSERT_TRUE(Call("scrub.start", {{"from_start", true}}).has_value());
+  Json status;
+  for (int attempt = 0; attempt < 200; ++attempt) {
+    status = Call("scrub.status").value();
+    if (status["state"] == "finished") break;
+    usleep(50'000);
+  }
+  EXPECT_EQ(status["state"], "finished");
+  EXPECT_EQ(status["findings"].size(), 0U);
+  EXPECT_TRUE(Call("scrub.stop").error() == Errc::kNotRunning);
+}
+
 }  // namespace
 }  // namespace filer::control

@@ -113,10 +113,24 @@ TEST_F(FilesetsTest, TheFolderOfSnapshotsIsThereAndIsNotAnEntry) {
   EXPECT_TRUE(fs()->Remove(kRootCaller, fs().root(), ".snapshot", RemoveKind::kAny).error() ==
               Errc::kNotPermitted);
   EXPECT_TRUE(fs()->Remove(kRootCaller, folder, "c", RemoveKind::kAny).error() == Errc::kReadOnly);
-  // Below the root it is a name like any other.
+  // Every directory has one: exports begin anywhere. It shows the directory as it was.
   const NodeId directory = fs().Directory(fs().root(), "d");
-  fs().Create(directory, ".snapshot");
-  EXPECT_EQ(MustLookup(directory, ".snapshot").snapshot, 0U);
+  fs().Create(directory, "then");
+  EXPECT_TRUE(fs().TryCreate(directory, ".snapshot").error() == Errc::kExists);
+  EXPECT_TRUE(fs().List(MustLookup(directory, ".snapshot")).empty()) << "it was not there then";
+  const auto third = Snapshot("third");
+  ASSERT_TRUE(fs()->Remove(kRootCaller, directory, "then", RemoveKind::kAny).has_value());
+  const NodeId inner = MustLookup(directory, ".snapshot");
+  EXPECT_EQ(fs().List(inner), std::vector<std::string>{"third"});
+  EXPECT_EQ(fs().List(MustLookup(inner, "third")), std::vector<std::string>{"then"});
+  EXPECT_TRUE(fs()->Lookup(inner, "b").error() == Errc::kNotFound);
+  EXPECT_EQ(fs()->PathOf(inner).value(), "/d/.snapshot");
+  EXPECT_EQ(fs()->LookupParent(inner).value().id, directory);
+  EXPECT_NE(fs()->GetAttributes(inner).value().fsid, fs()->GetAttributes(directory).value().fsid);
+  EXPECT_TRUE(fs()->Lookup(MustLookup(inner, "third"), ".snapshot").error() == Errc::kNotFound);
+  EXPECT_TRUE(fs()->GetAttributes(SnapshotsFolderOf(fs().Create(directory, "file"))).error() ==
+              Errc::kNotDirectory);
+  ASSERT_TRUE(filesets().DeleteSnapshot(third.id).has_value());
   // From the middle on.
   std::vector<std::string> names;
   EXPECT_FALSE(
