@@ -117,8 +117,7 @@ struct PosixDoor::State {
     door.engine.SetChangeListener(engine::kDoorPosix,
                                   [alive = listening, this](const engine::Engine::Change& change) {
                                     const std::shared_lock lock(alive->mutex);
-                                    if (!alive->is_open || change.node.fileset != door.root.fileset)
-                                      return;
+                                    if (!alive->is_open || !door.Has(change.node)) return;
                                     door.kernel.OnChange(door.Inode(change.node), change.name);
                                   });
     door.kernel.Start(session.get());

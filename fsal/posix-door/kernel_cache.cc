@@ -7,7 +7,8 @@ namespace {
 
 constexpr double kLifetimeSeconds = std::chrono::duration<double>(KernelCache::kLifetime).count();
 // The kernel counts in ticks of up to 10 ms, from the answer's arrival.
-constexpr std::int64_t kAnsweredMs = (KernelCache::kLifetime + std::chrono::milliseconds(100)).count();
+constexpr std::int64_t kAnsweredMs =
+    (KernelCache::kLifetime + std::chrono::milliseconds(100)).count();
 // Then the answer has expired anyhow.
 constexpr std::chrono::milliseconds kWordWait{kAnsweredMs};
 constexpr std::size_t kWordsMax = 4096;  // beyond, the lifetime is the bound
@@ -21,7 +22,7 @@ std::int64_t NowMs() noexcept {
 // Attributes are the entry without a name.
 std::size_t HashOf(fuse_ino_t inode, std::string_view name) noexcept {
   std::uint64_t hash = inode * 0x9E3779B97F4A7C15ULL;
-  if (!name.empty()) hash += std::hash<std::string_view>{}(name) * 0xC2B2AE3D27D4EB4FULL;
+  if (!name.empty()) hash += std::hash<std::string_view>{}(name)*0xC2B2AE3D27D4EB4FULL;
   return static_cast<std::size_t>(hash >> 40);
 }
 

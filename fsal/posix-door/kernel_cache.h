@@ -1,14 +1,15 @@
 // kernel_cache.h: what the kernel may remember of names and attributes, and for how long.
 //
 // smbd walks the path of a file some twenty times before it opens it; were every component asked
-// for each time, one small file would cost 71 requests instead of 22. So the kernel may keep an answer
-// (attributes, names of directories, that there is no such name) for kLifetime, and is told at once when another door changes what was answered lately. Our own
-// changes need no word: the kernel asked for them and knows what they outdate.
+// for each time, one small file would cost 71 requests instead of 22. So the kernel may keep an
+// answer (attributes, names of directories, that there is no such name) for kLifetime, and is told
+// at once when another door changes what was answered lately. Our own changes need no word: the
+// kernel asked for them and knows what they outdate.
 //
-// An answer that was overtaken by a change is given for 0 seconds: Begin is called before the engine
-// is read, and the lifetime is 0 if any change by another door was announced since. What remains is
-// an answer that was decided but not entered by the kernel yet when the change's word arrives: that
-// one lives for kLifetime from its entry.
+// An answer that was overtaken by a change is given for 0 seconds: Begin is called before the
+// engine is read, and the lifetime is 0 if any change by another door was announced since. What
+// remains is an answer that was decided but not entered by the kernel yet when the change's word
+// arrives: that one lives for kLifetime from its entry.
 #pragma once
 
 #include <array>

@@ -32,6 +32,9 @@ Result<engine::Attributes> FindAndHold(DoorState& state, engine::NodeId director
                                        std::string_view name) {
   for (int tries = 1;; ++tries) {
     auto found = state.engine.Lookup(directory, name);
+    // The kernel knows a node by its number alone, and that is the live file's: through a
+    // snapshot's name it would be changed.
+    if (found.has_value() && !state.Has(found.value().id)) return Errc::kNotFound;
     const bool is_held = !found.has_value() || found.value().kind == engine::NodeKind::kDirectory ||
                          state.answered.Hold(found.value().id);
     if (is_held || tries == kLookupTriesMax) return found;

@@ -63,6 +63,10 @@ struct DoorState {
             .snapshot = root.snapshot,
             .inode = ToEngineInode(inode, root.inode)};
   }
+  // Not of another fileset, nor of a snapshot.
+  bool Has(engine::NodeId node) const {
+    return node.fileset == root.fileset && node.snapshot == root.snapshot;
+  }
   fuse_ino_t Inode(engine::NodeId node) const { return ToFuseInode(node.inode, root.inode); }
 };
 

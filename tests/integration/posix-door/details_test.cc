@@ -11,6 +11,8 @@
 #include <cstring>
 #include <functional>
 
+#include "base/clock.h"
+#include "fsal/engine/filesets.h"
 #include "tests/integration/posix-door/mounted_volume.h"
 
 namespace filer::posix_door {
@@ -73,6 +75,32 @@ TEST_F(Details, AccessTimesFollowReadsUnlessTheProgramDeclines) {
   EXPECT_EQ(Stop(SIGTERM), 0);
   Start();
   EXPECT_GT(Status("s").st_atim.tv_sec, 1000);
+}
+
+// The kernel knows files by their numbers alone, which are the same in a snapshot: a program that
+// emptied one would empty the live folder.
+TEST_F(Details, ASnapshotIsNotReachedByAName) {
+  ASSERT_EQ(mkdir(At("d").c_str(), 0755), 0);
+  Put("d/f", "text");
+  ASSERT_EQ(Stop(SIGTERM), 0);
+  {
+    auto device = engine::OpenFileDevice({.path = ImagePath(), .pool_bytes = 64ULL << 20});
+    ASSERT_TRUE(device.has_value()) << device.error().message();
+    const auto mounted = engine::Engine::Mount(*device.value(), SystemClock(), {});
+    ASSERT_TRUE(mounted.has_value()) << mounted.error().message();
+    ASSERT_TRUE(mounted.value()->AllFilesets().MakeSnapshot(engine::kRootFileset, "s").has_value());
+    ASSERT_TRUE(mounted.value()->Unmount().has_value());
+  }
+  Start();
+  struct stat status {};
+  for (const char* path : {".snapshot", ".snapshot/s", "d/.snapshot", "d/.snapshot/s/f"}) {
+    EXPECT_EQ(stat(At(path).c_str(), &status), -1) << path;
+    EXPECT_EQ(errno, ENOENT) << path;
+  }
+  EXPECT_EQ(mkdir(At(".snapshot").c_str(), 0755), -1);
+  EXPECT_EQ(errno, EEXIST);
+  EXPECT_EQ(stat(At("d/f").c_str(), &status), 0);
+  EXPECT_EQ(status.st_size, 4);
 }
 
 TEST_F(Details, FallocateMarksTheFileAndZeroesRanges) {
