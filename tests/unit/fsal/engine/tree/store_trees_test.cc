@@ -2,232 +2,10 @@
 // kills in between, and what is in use against what the trees refer to.
 #include <gtest/gtest.h>
 
-#include <algorithm>
-#include <cstdio>
-#include <map>
-#include <random>
-#include <set>
-
-#include "fsal/engine/tree/trees.h"
-#include "tests/unit/fsal/engine/tree/store_fixture.h"
+#include "tests/unit/fsal/engine/tree/trees_fixture.h"
 
 namespace filer::engine {
 namespace {
-
-// A key that begins with "run" refers to blocks: "run FIRST COUNT"; its value is the birth.
-std::string RunKey(BlockRun run) {
-  char key[64];
-  std::snprintf(key, sizeof(key), "run %012lu %lu", run.first, run.count);
-  return key;
-}
-Result<DroppedRun> RunOfTestPair(std::string_view key, std::string_view value) {
-  DroppedRun run;
-  if (!key.starts_with("run ")) return run;
-  std::sscanf(std::string(key).c_str(), "run %lu %lu", &run.run.first, &run.run.count);
-  run.birth_epoch = std::stoull(std::string(value));
-  return run;
-}
-
-StoreOpenOptions Options(bool must_walk = false) {
-  StoreOpenOptions options;
-  options.run_of = RunOfTestPair;
-  options.must_walk = must_walk;
-  options.cache_bytes = 1 << 20;  // nodes have to come and go
-  return options;
-}
-
-using Content = std::map<std::string, std::string>;
-
-Content ContentOf(Store& store, TreeId tree) {
-  Content content;
-  const auto view = store.AllTrees().Open(tree).value();
-  view->Scan("", "",
-             [&](std::string_view key, std::string_view value) {
-               content.emplace(key, value);
-               return true;
-             })
-      .value();
-  return content;
-}
-
-TreeRecord RecordOf(Store& store, TreeId tree) {
-  for (const auto& record : store.AllTrees().List()) {
-    if (record.id == tree) return record;
-  }
-  ADD_FAILURE() << "no tree " << tree;
-  return {};
-}
-
-std::uint64_t UsedCount(const Store& store) {
-  std::uint64_t count = 0;
-  for (const auto word : store.UsedBlocks())
-    count += static_cast<std::uint64_t>(std::popcount(word));
-  return count;
-}
-
-void ReclaimAll(Store& store) {
-  for (;;) {
-    const auto done = store.AllTrees().ReclaimSome();
-    ASSERT_TRUE(done.has_value()) << done.error().message();
-    if (!done.value().has_more) break;
-  }
-  EXPECT_FALSE(store.AllTrees().HasReclaims());
-}
-
-// A store with a model of each of its trees.
-class Volume {
- public:
-  explicit Volume(std::uint64_t seed) : random_(seed), device_(NewDevice()) {
-    EXPECT_TRUE(Store::Format(*device_, Named()).has_value());
-    Open();
-    live_[kFirstTree] = {};
-  }
-
-  Store& store() { return *store_; }
-  std::mt19937_64& random() { return random_; }
-  void Open(bool must_walk = false) {
-    store_.reset();
-    store_ = MustOpen(*device_, Options(must_walk));
-  }
-  void Kill() { Open(); }
-  std::uint64_t Below(std::uint64_t limit) { return random_() % limit; }
-
-  // A few changes of one fileset in one transaction.
-  void Change(TreeId tree) {
-    auto& model = live_.at(tree);
-    const auto view = store_->AllTrees().Open(tree).value();
-    Transaction transaction;
-    const auto birth = view->OpenEpoch();
-    transaction.BornIn(birth);
-    Content next = model;
-    for (std::uint64_t count = 1 + Below(8); count > 0; --count) {
-      const auto kind = Below(10);
-      if (kind < 3) {
-        const auto key = "key" + std::to_string(Below(2000));
-        const std::string value(Below(20) == 0 ? 5000 : Below(60),
-                                static_cast<char>('a' + Below(26)));
-        transaction.Put(key, value);
-        next[key] = value;
-      } else if (kind < 4) {
-        const auto key = "key" + std::to_string(Below(2000));
-        transaction.Erase(key);
-        next.erase(key);
-      } else if (kind < 7) {
-        const BlockRun run{FreeRun(3), 3};
-        if (run.first == 0 || taken_.contains(run.first)) continue;
-        taken_.insert(run.first);
-        transaction.Use(run);
-        transaction.Put(RunKey(run), std::to_string(birth));
-        next[RunKey(run)] = std::to_string(birth);
-      } else {
-        const auto geometry = store_->Geometry();
-        const BlockRun near{geometry.data_first_block + Below(geometry.data_block_count), 0};
-        const auto found = next.lower_bound(RunKey(near));
-        if (found == next.end() || !found->first.starts_with("run ")) continue;
-        const auto run = RunOfTestPair(found->first, found->second).value();
-        if (taken_.contains(run.run.first)) continue;  // of this very transaction
-        transaction.Erase(found->first);
-        transaction.Drop(run.run, run.birth_epoch);
-        next.erase(found);
-      }
-    }
-    taken_.clear();
-    if (transaction.empty()) return;
-    const auto committed = view->Commit(std::move(transaction));
-    ASSERT_TRUE(committed.has_value()) << committed.error().message();
-    model = std::move(next);
-    ASSERT_TRUE(store_->Sync(committed.value()).has_value());
-  }
-
-  TreeId Snapshot(TreeId of) {
-    const auto made = store_->AllTrees().MakeSnapshot(of, NewName());
-    EXPECT_TRUE(made.has_value()) << made.error().message();
-    frozen_[made.value()] = live_.at(of);
-    return made.value();
-  }
-  TreeId Clone(TreeId snapshot) {
-    const auto made = store_->AllTrees().Clone(snapshot, NewName());
-    EXPECT_TRUE(made.has_value()) << made.error().message();
-    live_[made.value()] = frozen_.at(snapshot);
-    return made.value();
-  }
-  TreeId RollBack(TreeId live, TreeId to) {
-    const auto made = store_->AllTrees().RollBack(live);
-    EXPECT_TRUE(made.has_value()) << made.error().message();
-    live_.erase(live);
-    live_[made.value()] = frozen_.at(to);
-    return made.value();
-  }
-  bool TryDelete(TreeId tree) {
-    const auto gone = store_->AllTrees().Delete(tree);
-    if (!gone.has_value()) return false;
-    live_.erase(tree);
-    frozen_.erase(tree);
-    return true;
-  }
-
-  // All trees are what the model says; `is_idle`: and nothing else is in use.
-  void Compare(bool is_idle) {
-    std::set<std::uint64_t> wanted;
-    std::size_t named = 0;
-    for (const auto* models : {&live_, &frozen_}) {
-      for (const auto& [tree, content] : *models) {
-        ++named;
-        ASSERT_EQ(ContentOf(*store_, tree), content) << "tree " << tree;
-        for (const auto& [key, value] : content) {
-          const auto run = RunOfTestPair(key, value).value().run;
-          for (std::uint64_t at = 0; at < run.count; ++at) wanted.insert(run.first + at);
-        }
-      }
-    }
-    const auto used = store_->UsedBlocks();
-    const auto first = store_->Geometry().data_first_block;
-    for (const auto block : wanted) {
-      ASSERT_TRUE(used[(block - first) / 64] >> (block - first) % 64 & 1) << block;
-    }
-    if (!is_idle) return;
-    std::size_t listed = 0;
-    for (const auto& record : store_->AllTrees().List()) {
-      listed += record.kind == TreeKind::kLive || record.kind == TreeKind::kSnapshot;
-      EXPECT_NE(record.kind, TreeKind::kDeadTree);
-      EXPECT_NE(record.kind, TreeKind::kDeadList);
-    }
-    EXPECT_EQ(listed, named);
-    ASSERT_EQ(UsedCount(*store_), wanted.size());
-  }
-
-  const std::map<TreeId, Content>& live() const { return live_; }
-  const std::map<TreeId, Content>& frozen() const { return frozen_; }
-  BlockDevice& device() { return *device_; }
-  TreeId Any(const std::map<TreeId, Content>& of) {
-    auto at = of.begin();
-    std::advance(at, static_cast<std::ptrdiff_t>(Below(of.size())));
-    return at->first;
-  }
-
- private:
-  std::uint64_t FreeRun(std::uint64_t count) {
-    const auto used = store_->UsedBlocks();
-    const auto first = store_->Geometry().data_first_block;
-    for (int attempt = 0; attempt < 50; ++attempt) {
-      const auto at = Below(store_->Geometry().data_block_count / count - 1) * count;
-      bool is_free = true;
-      for (std::uint64_t bit = at; bit < at + count; ++bit) {
-        is_free = is_free && (used[bit / 64] >> bit % 64 & 1) == 0;
-      }
-      if (is_free) return first + at;
-    }
-    return 0;
-  }
-  std::string NewName() { return "n" + std::to_string(++names_); }
-
-  std::mt19937_64 random_;
-  std::unique_ptr<SimDevice> device_;
-  std::unique_ptr<Store> store_;
-  std::map<TreeId, Content> live_, frozen_;
-  std::set<std::uint64_t> taken_;
-  std::uint64_t names_ = 0;
-};
 
 TEST(StoreTrees, ASnapshotStaysAsItWasAndGivesItsSpaceBack) {
   Volume volume(1);
@@ -348,34 +126,7 @@ TEST(StoreTrees, EverythingRandomWithKillsInBetween) {
     SCOPED_TRACE(seed);
     Volume volume(seed);
     for (int step = 0; step < 400; ++step) {
-      const auto kind = volume.Below(100);
-      if (kind < 70) {
-        volume.Change(volume.Any(volume.live()));
-      } else if (kind < 75) {
-        if (volume.frozen().size() < 12) volume.Snapshot(volume.Any(volume.live()));
-      } else if (kind < 78) {
-        if (!volume.frozen().empty() && volume.live().size() < 5) {
-          volume.Clone(volume.Any(volume.frozen()));
-        }
-      } else if (kind < 83) {
-        if (!volume.frozen().empty()) volume.TryDelete(volume.Any(volume.frozen()));
-      } else if (kind < 85) {
-        volume.TryDelete(volume.Any(volume.live()));
-      } else if (kind < 87) {
-        const auto live = volume.Any(volume.live());
-        const auto fileset = RecordOf(volume.store(), live).fileset;
-        TreeId newest = 0;
-        for (const auto& record : volume.store().AllTrees().List()) {
-          if (record.kind == TreeKind::kSnapshot && record.fileset == fileset) newest = record.id;
-        }
-        if (newest != 0) volume.RollBack(live, newest);
-      } else if (kind < 93) {
-        ASSERT_TRUE(volume.store().AllTrees().ReclaimSome().has_value());
-      } else if (kind < 96) {
-        ASSERT_TRUE(volume.store().Checkpoint().has_value());
-      } else {
-        volume.Kill();
-      }
+      volume.Step();
       if (step % 50 == 0) volume.Compare(false);
       if (testing::Test::HasFailure()) return;
     }
@@ -389,6 +140,25 @@ TEST(StoreTrees, EverythingRandomWithKillsInBetween) {
     EXPECT_FALSE(volume.store().Space().was_remade);
     if (testing::Test::HasFailure()) return;
   }
+}
+
+// At every write and flush, what the disk may have kept is what was answered, or that and the one
+// thing that was being done; and what deleted trees held comes back, also after a second crash.
+TEST(StoreTrees, EveryCrashLeavesWhatWasAnswered) {
+  const auto seeds = IsLongRun() ? 500U : 8U;
+  std::uint64_t states = 0;
+  for (std::uint64_t seed = TestSeed(); seed < TestSeed() + seeds; ++seed) {
+    SCOPED_TRACE(seed);
+    Volume volume(seed);
+    volume.WatchCrashes(5);
+    for (int step = 0; step < 60; ++step) {
+      volume.Step();
+      if (testing::Test::HasFailure()) return;
+    }
+    states += volume.crash_states();
+  }
+  RecordProperty("crash_states", static_cast<int>(states));
+  EXPECT_GT(states, 200U);
 }
 
 }  // namespace
