@@ -68,6 +68,17 @@ struct FilesetOptions {
 int Snapshot(const Home& home, const std::string& verb, const FilesetOptions& options);
 int Fileset(const Home& home, const std::string& verb, const FilesetOptions& options);
 
+// `filer quota VERB`. Limits as they were written; empty: stay as they are.
+struct QuotaOptions {
+  std::string kind;  // "user", "group", "project"
+  std::string id;
+  std::string fileset;  // empty: the volume's first one
+  std::string bytes_soft, bytes_hard, inodes_soft, inodes_hard;
+  std::string bytes_seconds, inodes_seconds;  // grace
+  bool as_json = false;
+};
+int Quota(const Home& home, const std::string& verb, const QuotaOptions& options);
+
 // Runs ctest on the build folder, for one label or all, with the arguments after it.
 int Test(const std::string& what);
 

@@ -26,6 +26,7 @@ struct Arguments {
   std::string program;  // bridge upgrade
   TopOptions top;
   FilesetOptions fileset;
+  QuotaOptions quota;
   std::string test_what = "all";
   std::function<int()> chosen;
 };
@@ -166,6 +167,39 @@ void AddSnapshot(CLI::App& app, Arguments& arguments) {
       ->required();
 }
 
+void AddQuota(CLI::App& app, Arguments& arguments) {
+  auto& options = arguments.quota;
+  auto* noun = app.add_subcommand("quota", "limits of users, groups and projects");
+  noun->require_subcommand(1);
+  const auto add = [&](const std::string& verb, const char* help) {
+    auto* command = noun->add_subcommand(verb, help);
+    auto* kind = verb == "list" ? command->add_option("--kind", options.kind, "one kind only")
+                                : command->add_option("KIND", options.kind)->required();
+    kind->check(CLI::IsMember({"user", "group", "project"}));
+    if (verb == "show" || verb == "set") {
+      command->add_option("ID", options.id, "its number")->required();
+    }
+    command->add_option("--fileset", options.fileset, "not the volume's first one");
+    command->add_flag("--json", options.as_json, "as JSON");
+    command->callback([&arguments, verb] {
+      arguments.chosen = [&arguments, verb] {
+        return Quota(arguments.home, verb, arguments.quota);
+      };
+    });
+    return command;
+  };
+  add("list", "who uses what, and may");
+  add("show", "one of them");
+  auto* set = add("set", "give or take limits; 0 takes one away");
+  set->add_option("--bytes-soft", options.bytes_soft, "such as 8G, for a grace time");
+  set->add_option("--bytes-hard", options.bytes_hard, "such as 10G, at most");
+  set->add_option("--inodes-soft", options.inodes_soft, "files, for a grace time");
+  set->add_option("--inodes-hard", options.inodes_hard, "files, at most");
+  auto* grace = add("grace", "how long soft limits may be exceeded");
+  grace->add_option("--bytes", options.bytes_seconds, "seconds");
+  grace->add_option("--inodes", options.inodes_seconds, "seconds");
+}
+
 void AddTop(CLI::App& app, Arguments& arguments) {
   auto* top = app.add_subcommand("top", "what the bridge does now, once per second");
   top->add_flag("--once", arguments.top.is_once, "one second, then end");
@@ -218,6 +252,7 @@ int Run(int count, char** words) {
   AddTop(app, arguments);
   AddFileset(app, arguments);
   AddSnapshot(app, arguments);
+  AddQuota(app, arguments);
   auto* test = app.add_subcommand("test", "run the tests");
   test->add_option("WHAT", arguments.test_what,
                    "unit, integration, tidy, sanitize, tsan, fuzz, all of these; on demand only: "

@@ -161,6 +161,10 @@ Result<Json> CloneSnapshot(engine::Engine& engine, const Params& params) {
 
 }  // namespace
 
+Result<std::uint32_t> FindFilesetId(engine::Engine& engine, const std::string& name) {
+  return FILER_TRY(FindFileset(engine, name)).id;
+}
+
 const std::vector<ControlMethod>& FilesetMethods() {
   const auto name = RequiredText("name", kNameBytesMax);
   const auto new_name = RequiredText("new_name", kNameBytesMax);

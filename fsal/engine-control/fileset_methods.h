@@ -8,6 +8,9 @@
 
 namespace filer::control {
 
+// The id of a fileset by its name; empty: the first one. Errors: kNotFound.
+Result<std::uint32_t> FindFilesetId(engine::Engine& engine, const std::string& name);
+
 // fileset.* and snapshot.*
 const std::vector<ControlMethod>& FilesetMethods();
 

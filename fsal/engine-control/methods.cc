@@ -4,6 +4,7 @@
 //   {"snapshot.create", {RequiredText("name", 63)}, SnapshotCreate, kMayWait},
 #include "fsal/engine-control/control.h"
 #include "fsal/engine-control/fileset_methods.h"
+#include "fsal/engine-control/quota_methods.h"
 #include "fsal/engine-control/scrub_methods.h"
 #include "fsal/engine-control/volume_methods.h"
 #include "fsal/engine-control/volume_path.h"
@@ -30,8 +31,9 @@ const std::vector<ControlMethod>& EngineMethods() {
         {"scrub.stop", {}, StopScrub, kMayWait},
         {"volume.show", {}, ShowVolume},
     };
-    const auto& filesets = FilesetMethods();
-    methods.insert(methods.end(), filesets.begin(), filesets.end());
+    for (const auto* more : {&FilesetMethods(), &QuotaMethods()}) {
+      methods.insert(methods.end(), more->begin(), more->end());
+    }
     return methods;
   }();
   return kMethods;

@@ -92,6 +92,7 @@ main() {
   control_channel
   snapshots_over_nfs
   scrub_of_a_served_volume
+  quotas_of_a_served_volume
 
 
   note "a service that died: status says so"
@@ -206,6 +207,16 @@ snapshots_over_nfs() {
   filer snapshot delete monday >/dev/null || fail "snapshot delete"
   expect 5 'fileset delete main: its data would be lost' filer fileset delete main
   rm -r "$old" "$new"
+}
+
+quotas_of_a_served_volume() {
+  filer quota set user 1000 --bytes-hard 10G --inodes-soft 5 --json | tee "$home/out" | jq -e '.bytes_hard == 10737418240 and .inodes_soft == 5' >/dev/null || fail "quota set: $(cat "$home/out")"
+  expect 1 'the soft limit is above the hard one' filer quota set user 1000 --bytes-soft 11G
+  expect 2 "bytes_hard 10X: not a size; write it as 512M" filer quota set user 1000 --bytes-hard 10X
+  expect 2 "ID 'me': a number is wanted" filer quota show user me
+  filer quota list --kind user | grep -Eq '^user +1000 +0 B +- +10' || fail "quota list: $(filer quota list)"
+  filer quota set user 1000 --bytes-hard 0 --inodes-soft 0 >/dev/null || fail "quota set to none"
+  filer quota grace group --bytes 3600 | grep -q '^group: 3600 s' || fail "quota grace"
 }
 
 scrub_of_a_served_volume() {

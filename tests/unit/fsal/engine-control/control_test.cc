@@ -198,5 +198,40 @@ TEST_F(ControlTest, AScrubRunsToItsEnd) {
   EXPECT_TRUE(Call("scrub.stop").error() == Errc::kNotRunning);
 }
 
+TEST_F(ControlTest, QuotasAreSetListedAndTakenAway) {
+  const Json user = {{"kind", "user"}, {"id", 1000}};
+  EXPECT_EQ(Call("quota.show", user).value()["bytes_hard"], 0);
+  Json limits = user;
+  limits["bytes_hard"] = 10 << 20;
+  limits["inodes_soft"] = 5;
+  EXPECT_EQ(Call("quota.set", limits).value()["bytes_hard"], 10 << 20);
+  Json more = user;
+  more["bytes_soft"] = 20 << 20;
+  EXPECT_TRUE(Call("quota.set", more).error() == Errc::kInvalidArgument) << "above the hard one";
+  more["bytes_soft"] = 5 << 20;
+  const auto set = Call("quota.set", more).value();
+  EXPECT_EQ(set["bytes_hard"], 10 << 20) << "what is not given stays";
+  EXPECT_EQ(set["inodes_soft"], 5);
+  engine::Caller caller;
+  caller.uid = caller.gid = 1000;
+  const auto file = engine_->Create(caller, engine_->Root(), "data", {}).value().node.id;
+  EXPECT_EQ(Call("quota.show", user).value()["used_inodes"], 1);
+  std::string bytes(1 << 20, 'x');
+  const iovec data{bytes.data(), bytes.size()};
+  for (std::uint64_t at = 0; at < 10; ++at) {
+    ASSERT_TRUE(
+        engine_->Write(file, at << 20, {&data, 1}, engine::Stability::kUnstable).has_value());
+  }
+  EXPECT_TRUE(engine_->Write(file, 10 << 20, {&data, 1}, engine::Stability::kUnstable).error() ==
+              Errc::kQuotaExceeded);
+  EXPECT_GT(Call("quota.show", user).value()["bytes_deadline_ns"].get<std::int64_t>(), 0);
+  EXPECT_EQ(Call("quota.list", {{"kind", "user"}}).value()["quotas"].size(), 2U);
+  EXPECT_TRUE(Call("quota.list", {{"kind", "team"}}).error() == Errc::kInvalidArgument);
+  EXPECT_TRUE(Call("quota.list", {{"fileset", "none"}}).error() == Errc::kNotFound);
+  EXPECT_EQ(Call("quota.grace", {{"kind", "user"}, {"bytes_seconds", 60}}).value()["bytes_seconds"],
+            60);
+  EXPECT_EQ(Call("quota.grace", {{"kind", "user"}}).value()["bytes_seconds"], 60);
+}
+
 }  // namespace
 }  // namespace filer::control
